@@ -1,0 +1,1 @@
+"""Packed batches to a denoiser, a denoiser to latents."""

@@ -1,0 +1,1 @@
+"""Latents of every shape to packed batches."""

@@ -1,0 +1,193 @@
+"""From the latents and captions tables to packs: resumable to the sample, on any number of ranks.
+
+Every rank walks the same order and packs the same packs from metadata alone (clip ids and lengths),
+then reads only its own: pack k belongs to rank k mod world_size. So N ranks with one pack each and
+one rank with N packs see the same step, and the state is the same few numbers everywhere.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from openreel.packing.batch import PackedBatch, Sample, collate
+from openreel.packing.packer import Item, Packer, PackerConfig
+from openreel.packing.patches import Patch, patch_grid, patchify, positions, valid_values
+from openreel.pipeline.errors import InputError
+from openreel.pipeline.keyed import generator, uniform
+from openreel.recaption.caption import KINDS, ClipCaptions
+from openreel.vae.latent import LatentRow, LatentVideo
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionMix:
+    """How often each kind of caption is drawn for an example, and how often none.
+
+    DALL-E 3 trains on 95 % synthetic captions and 5 % original ones.
+    """
+
+    original: float = 0.05
+    short: float = 0.35
+    dense: float = 0.60
+    dropped: float = 0.1
+    """share of examples that get the empty prompt, for classifier-free guidance"""
+
+    def __post_init__(self) -> None:
+        shares = (self.original, self.short, self.dense)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise InputError("caption mix", shares, "shares of at least 0 with a sum of 1")
+        if not 0 <= self.dropped < 1:
+            raise InputError("dropped", self.dropped, "0 <= dropped < 1")
+
+    def draw(self, captions: ClipCaptions, seed: int, epoch: int) -> str:
+        """One text for one example; kinds that a clip lacks leave their share to the others."""
+        key = (captions.clip_id, epoch)
+        if uniform(seed, "drop caption", *key) < self.dropped:
+            return ""
+        present = {k: c.text for k in KINDS if (c := captions.of_kind(k)) is not None}
+        shares = np.array([getattr(self, kind) for kind in present])
+        if shares.sum() == 0:
+            return ""
+        place = uniform(seed, "caption kind", *key) * shares.sum()
+        index = int(np.searchsorted(np.cumsum(shares), place, side="right"))
+        return list(present.values())[min(index, len(present) - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderState:
+    """Where the walk over the data stands: all that resuming needs."""
+
+    epoch: int = 0
+    cursor: int = 0
+    """samples of the epoch's order that have been taken"""
+    waiting: tuple[tuple[int, int], ...] = ()
+    """(epoch, index of the sample) of those taken but not yet packed, oldest first"""
+
+
+class PackLoader:
+    """An endless stream of packs of the samples that have latents."""
+
+    def __init__(
+        self,
+        latents: Sequence[LatentRow],
+        captions: Mapping[str, ClipCaptions],
+        *,
+        read: Callable[[LatentRow], LatentVideo],
+        embed: Callable[[str], Features],
+        patch: Patch,
+        packer: PackerConfig,
+        mix: CaptionMix,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Samples that fit no pack are left out and listed in `too_long`.
+
+        Raises InputError when no sample remains.
+        """
+        self.read, self.embed, self.patch, self.mix = read, embed, patch, mix
+        self.captions, self.seed = captions, seed
+        self.rank, self.world_size = rank, world_size
+        self.packer = Packer(packer)
+        rows = sorted((r for r in latents if r.status == "ok"), key=lambda r: r.clip_id)
+        lengths = [int(np.prod(patch_grid(_size(r), patch))) for r in rows]
+        fits = [self.packer.fits(Item(sample_id="", num_tokens=n)) for n in lengths]
+        self.rows = [r for r, ok in zip(rows, fits, strict=True) if ok]
+        self.num_tokens = [n for n, ok in zip(lengths, fits, strict=True) if ok]
+        self.too_long = [r.clip_id for r, ok in zip(rows, fits, strict=True) if not ok]
+        if not self.rows:
+            raise InputError("latents", f"{len(rows)} rows", "rows that fit a pack")
+        self.index = {r.clip_id: i for i, r in enumerate(self.rows)}
+        self.epoch, self.cursor = 0, 0
+        self.order = self._order(0)
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        return generator(self.seed, "order", epoch).permutation(len(self.rows))
+
+    def _fill(self) -> None:
+        while len(self.packer.waiting) < self.packer.config.look_ahead:
+            if self.cursor == len(self.order):
+                self.epoch, self.cursor = self.epoch + 1, 0
+                self.order = self._order(self.epoch)
+            self.packer.waiting.append(self._item(self.epoch, int(self.order[self.cursor])))
+            self.cursor += 1
+
+    def _item(self, epoch: int, i: int) -> Item:
+        row, num_tokens = self.rows[i], self.num_tokens[i]
+        return Item(sample_id=row.clip_id, num_tokens=num_tokens, epoch=epoch)
+
+    def next_items(self) -> list[Item]:
+        """This rank's next pack as ids and lengths; every rank advances by world_size packs."""
+        packs = []
+        for _ in range(self.world_size):
+            self._fill()
+            packs.append(self.packer.pop())
+        return packs[self.rank]
+
+    def next_batch(self) -> PackedBatch:
+        """This rank's next pack, read from storage."""
+        return collate([self.sample(item) for item in self.next_items()])
+
+    def sample(self, item: Item) -> Sample:
+        """Read, patchify and caption one sample."""
+        row = self.rows[self.index[item.sample_id]]
+        video = self.read(row)
+        captions = self.captions.get(row.clip_id, ClipCaptions(clip_id=row.clip_id))
+        return to_sample(
+            video,
+            text=self.embed(self.mix.draw(captions, self.seed, item.epoch)),
+            patch=self.patch,
+            sample_id=row.clip_id,
+            epoch=item.epoch,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """JSON-serialisable; the same on every rank and for every world size."""
+        waiting = tuple((w.epoch, self.index[w.sample_id]) for w in self.packer.waiting)
+        return asdict(LoaderState(epoch=self.epoch, cursor=self.cursor, waiting=waiting))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state exactly."""
+        restored = LoaderState(**state)
+        self.epoch, self.cursor = restored.epoch, restored.cursor
+        self.order = self._order(self.epoch)
+        self.packer.waiting = [self._item(epoch, i) for epoch, i in restored.waiting]
+
+    def __iter__(self) -> Iterator[PackedBatch]:
+        while True:
+            yield self.next_batch()
+
+
+def _size(row: LatentRow) -> tuple[int, int, int]:
+    _, t, h, w = row.shape
+    return t, h, w
+
+
+def to_sample(
+    video: LatentVideo,
+    *,
+    text: Features,
+    patch: Patch,
+    sample_id: str,
+    epoch: int = 0,
+    known: npt.NDArray[np.bool_] | None = None,
+) -> Sample:
+    """One video's latents as packed tokens; known is (L,) or None."""
+    channels, *size = video.latents.shape
+    extent = (size[0], size[1], size[2])
+    grid = patch_grid(extent, patch)
+    return Sample(
+        sample_id=sample_id,
+        tokens=patchify(video.latents, patch),
+        valid=valid_values(extent, patch, channels),
+        positions=positions(grid),
+        grid=grid,
+        text=text,
+        fps=video.fps,
+        known=known,
+        epoch=epoch,
+    )

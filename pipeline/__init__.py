@@ -1,0 +1,1 @@
+"""Raw video to the clips table: probe, shots, scores, on Ray Data."""

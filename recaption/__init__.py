@@ -1,0 +1,1 @@
+"""Clips to captions, short prompts to the captions' style, text to features."""

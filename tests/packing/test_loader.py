@@ -1,0 +1,144 @@
+"""The loader: every sample each epoch, the same samples on any ranks, exact resume."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from openreel.packing.batch import PackedBatch, collate
+from openreel.packing.loader import CaptionMix, PackLoader, to_sample
+from openreel.packing.packer import PackerConfig
+from openreel.pipeline.errors import InputError
+from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.vae.latent import LatentRow, LatentVideo
+
+SHAPES = [(4, t, h, w) for t in (1, 2, 3, 5) for h, w in ((9, 16), (16, 9), (7, 7), (5, 21))]
+
+
+def latent(row: LatentRow) -> LatentVideo:
+    rng = np.random.default_rng(int(row.clip_id))
+    return LatentVideo(
+        latents=rng.standard_normal(row.shape).astype(np.float32),
+        num_frames=row.num_frames,
+        height=row.height,
+        width=row.width,
+        fps=row.fps,
+        codec="c",
+    )
+
+
+def rows(count: int = 48) -> list[LatentRow]:
+    return [
+        LatentRow(
+            clip_id=str(i),
+            codec="c",
+            shape=SHAPES[i % len(SHAPES)],
+            num_frames=1,
+            height=8,
+            width=8,
+        )
+        for i in range(count)
+    ]
+
+
+def loader(
+    rank: int = 0, world_size: int = 1, max_tokens: int = 256, mix: CaptionMix | None = None
+) -> PackLoader:
+    captions = {
+        r.clip_id: ClipCaptions(
+            clip_id=r.clip_id,
+            captions=(
+                Caption(kind="short", text=f"short {r.clip_id}", source="t"),
+                Caption(kind="dense", text=f"dense {r.clip_id}", source="t"),
+            ),
+        )
+        for r in rows()
+    }
+    return PackLoader(
+        rows(),
+        captions,
+        read=latent,
+        embed=lambda text: np.full((1 + len(text) % 3, 8), len(text), np.float32),
+        patch=(1, 2, 2),
+        packer=PackerConfig(max_tokens=max_tokens, look_ahead=16),
+        mix=mix or CaptionMix(),
+        seed=3,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def test_each_epoch_holds_every_sample_once() -> None:
+    packs, seen = loader(), Counter[tuple[int, str]]()
+    while min((epoch for epoch, _ in seen), default=0) == 0 and len(seen) < 120:
+        seen.update((i.epoch, i.sample_id) for i in packs.next_items())
+    first = [sample for epoch, sample in seen if epoch == 0]
+    assert sorted(first, key=int) == [str(i) for i in range(48)]
+    assert max(seen.values()) == 1
+
+
+def test_two_ranks_see_what_one_rank_sees() -> None:
+    one, two = loader(), [loader(rank=r, world_size=2) for r in range(2)]
+    for _ in range(8):
+        assert [one.next_items(), one.next_items()] == [r.next_items() for r in two]
+    assert json.dumps(one.state()) == json.dumps(two[0].state()) == json.dumps(two[1].state())
+
+
+def test_resuming_from_the_state_goes_on_bit_for_bit_across_an_epoch() -> None:
+    packs = loader()
+    for _ in range(3):
+        packs.next_batch()
+    twin = loader()
+    twin.restore(json.loads(json.dumps(packs.state())))
+    for _ in range(12):
+        ours, theirs = packs.next_batch(), twin.next_batch()
+        assert ours.sample_ids == theirs.sample_ids
+        assert np.array_equal(ours.tokens, theirs.tokens)
+        assert np.array_equal(ours.text, theirs.text)
+    assert packs.epoch >= 1, "the test must cross an epoch"
+
+
+def test_a_batch_gives_each_sample_back() -> None:
+    batch = loader().next_batch()
+    assert len(batch.sample_ids) > 1
+    for segment in batch.segments():
+        alone = latent(rows()[int(segment.sample_id)])
+        sample = to_sample(alone, text=batch.text[segment.text], patch=(1, 2, 2), sample_id="")
+        assert np.array_equal(batch.tokens[segment.tokens], sample.tokens)
+        assert np.array_equal(batch.positions[segment.tokens], sample.positions)
+
+
+def test_the_mix_is_drawn_in_its_shares_and_by_key_alone() -> None:
+    both = ClipCaptions(
+        clip_id="a",
+        captions=(
+            Caption(kind="original", text="o", source="t"),
+            Caption(kind="short", text="s", source="t"),
+            Caption(kind="dense", text="d", source="t"),
+        ),
+    )
+    mix = CaptionMix(original=0.05, short=0.35, dense=0.60, dropped=0.1)
+    drawn = Counter(mix.draw(both, seed=0, epoch=e) for e in range(4000))
+    shares = {k: v / 4000 for k, v in drawn.items()}
+    assert shares == pytest.approx({"": 0.1, "o": 0.045, "s": 0.315, "d": 0.54}, abs=0.02)
+    assert mix.draw(both, seed=0, epoch=7) == mix.draw(both, seed=0, epoch=7)
+
+
+def test_long_samples_are_listed_not_lost_silently() -> None:
+    packs = loader(max_tokens=64)
+    assert packs.too_long
+    assert len(packs.too_long) + len(packs.rows) == 48
+    with pytest.raises(InputError, match="rows that fit a pack"):
+        loader(max_tokens=1)
+
+
+def test_a_batch_that_contradicts_itself_is_refused() -> None:
+    batch = loader().next_batch()
+    fields = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
+    with pytest.raises(ValueError, match="known: got shape"):
+        PackedBatch(**{**fields, "known": batch.known[:-1]})
+    with pytest.raises(ValueError, match="cu_seqlens: got"):
+        PackedBatch(**{**fields, "cu_seqlens": batch.cu_seqlens + np.int32(1)})
+    with pytest.raises(ValueError, match="at least one"):
+        collate([])
