@@ -1,0 +1,96 @@
+"""Ranks and devices: torchrun's environment where there is one, a world of one otherwise."""
+
+import datetime
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among its peers."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def initialise(timeout_minutes: int = 30) -> Ranks:
+    """Join the process group once; later calls return the same answer.
+
+    torchrun, srun and the deepspeed launcher set RANK, WORLD_SIZE, LOCAL_RANK and the master's
+    address; without them this process is alone. Gloo serves CPUs, NCCL serves GPUs.
+    """
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    _alone_by_default()
+    if not torch.distributed.is_initialized():
+        deepspeed = quiet_deepspeed()
+        # DeepSpeed would compile a shared-memory collective for minutes; gloo does the same work.
+        shared_memory = deepspeed.get_accelerator().create_op_builder("ShareMemCommBuilder")
+        if shared_memory is not None:
+            deepspeed.ops.__compatible_ops__[shared_memory.NAME] = False
+        deepspeed.init_distributed(
+            dist_backend="nccl" if cuda else "gloo",
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=datetime.timedelta(minutes=timeout_minutes),
+        )
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if cuda:
+        torch.cuda.set_device(local_rank)
+    return Ranks(
+        rank=torch.distributed.get_rank(),
+        world_size=torch.distributed.get_world_size(),
+        device=torch.device("cuda", local_rank) if cuda else torch.device("cpu"),
+    )
+
+
+def _alone_by_default() -> None:
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_SIZE": 1, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in alone.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+
+
+def quiet_deepspeed() -> Any:
+    """DeepSpeed, imported when it is needed, saying only what is wrong."""
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    return deepspeed
+
+
+def agree(value: Any, ranks: Ranks) -> Any:
+    """Rank 0's value, on every rank."""
+    box = [value]
+    if ranks.world_size > 1:
+        torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def total(value: float, ranks: Ranks) -> float:
+    """The sum of a number over all ranks, in float64."""
+    tensor = torch.tensor(value, dtype=torch.float64, device=ranks.device)
+    if ranks.world_size > 1:
+        torch.distributed.all_reduce(tensor)
+    return float(tensor)
+
+
+def barrier(ranks: Ranks) -> None:
+    if ranks.world_size > 1:
+        torch.distributed.barrier()

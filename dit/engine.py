@@ -1,0 +1,92 @@
+"""DeepSpeed's engine from a config: the dictionary it wants is generated here, never kept by hand."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from openreel.dit.distributed import Ranks, quiet_deepspeed
+from openreel.pipeline.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Optimizer, precision and sharding."""
+
+    learning_rate: float
+    warmup_steps: int = 50
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final_rate: float = 0.05
+    """the cosine ends at this share of the learning rate"""
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    accumulation: int = 1
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise InputError("learning_rate", self.learning_rate, "above 0")
+        if self.accumulation < 1:
+            raise InputError("accumulation", self.accumulation, "at least 1")
+
+    def deepspeed(self) -> dict[str, Any]:
+        """DeepSpeed's own configuration."""
+        return {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": self.accumulation,
+            "gradient_clipping": self.gradient_clip,
+            "zero_optimization": {"stage": self.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "bf16": {"enabled": self.precision == "bf16"},
+            "steps_per_print": 10**9,
+        }
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0) of `steps`: warm-up, then the schedule."""
+        warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        if self.schedule == "constant":
+            return self.learning_rate * warm
+        cosine = 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+        return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
+
+
+def build_engine(model: nn.Module, config: EngineConfig, ranks: Ranks) -> Any:
+    """A DeepSpeed engine around a model, with torch's AdamW; matrices decay, vectors do not."""
+    model.to(ranks.device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    engine, *_ = quiet_deepspeed().initialize(
+        model=model, optimizer=optimizer, config=config.deepspeed(), dist_init_required=False
+    )
+    return engine
+
+
+def set_learning_rate(engine: Any, config: EngineConfig, step: int, steps: int) -> float:
+    """The rate is a function of the step alone, so that there is no scheduler state to lose."""
+    rate = config.rate(step, steps)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def full_weights(engine: Any) -> dict[str, Tensor]:
+    """The module's whole weights in the optimizer's precision, whatever the sharding."""
+    if engine.zero_optimization_stage() == 0 and not engine.bfloat16_enabled():
+        weights: dict[str, Tensor] = engine.module.state_dict()
+        return weights
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    weights = dict(engine.module.state_dict())
+    for name, parameter in engine.module.named_parameters():
+        full = safe_get_full_fp32_param(parameter)
+        weights[name] = parameter if full is None else full
+    return weights

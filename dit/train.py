@@ -1,0 +1,139 @@
+"""Training the denoiser: one noise level per sample, a loss that no packing can change.
+
+A sample's loss is the mean over its target values; a step's is the weighted sum over all samples of
+all ranks divided by their total weight (the trainer divides). Levels, noise and tasks are keyed by
+(seed, sample, epoch), so that a sample's part of the loss is the same in any pack on any rank.
+
+    L packed tokens   C values of a token   S samples
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from openreel.dit.conditioning import TaskMix
+from openreel.dit.flow import Objective, RectifiedFlow, ShiftConfig, shifted
+from openreel.dit.model import DiT
+from openreel.dit.weights import save_dit
+from openreel.packing.batch import PackedBatch
+from openreel.packing.loader import PackLoader
+from openreel.pipeline.keyed import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserTaskConfig:
+    """How examples are corrupted."""
+
+    seed: int = 0
+    level_mean: float = 0.0
+    level_std: float = 1.0
+    """the logit of the unshifted level is normal with these (arXiv 2403.03206, eq. 19)"""
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
+    tasks: TaskMix = field(default_factory=TaskMix)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoisyBatch:
+    """A pack with its noise, drawn on the host."""
+
+    batch: PackedBatch
+    noise: Any
+    """(L, C) float32"""
+    levels: Any
+    """(S,) float32"""
+
+    @property
+    def weight(self) -> float:
+        return self.batch.weight
+
+
+def corrupt_batch(batch: PackedBatch, config: DenoiserTaskConfig) -> NoisyBatch:
+    """Draw known masks, levels and noise for a pack; each sample's depend on its own key alone."""
+    known = np.array(batch.known)
+    noise = np.empty_like(batch.tokens)
+    levels = np.empty(len(batch.grids), np.float32)
+    for i, segment in enumerate(batch.segments()):
+        key = (segment.sample_id, batch.epochs[i])
+        if not known[segment.tokens].any():
+            known[segment.tokens] = config.tasks.draw(segment.grid, config.seed, *key)
+        random = generator(config.seed, "noise", *key)
+        logit = config.level_mean + config.level_std * random.standard_normal()
+        level = np.array(1 / (1 + np.exp(-logit)))
+        levels[i] = shifted(level, config.shift.shift(segment.grid))
+        noise[segment.tokens] = random.standard_normal(noise[segment.tokens].shape, np.float32)
+    return NoisyBatch(batch=replace(batch, known=known), noise=noise, levels=levels)
+
+
+class DenoiserLoss(nn.Module):
+    """The model under its objective."""
+
+    def __init__(self, dit: DiT, objective: Objective) -> None:
+        super().__init__()
+        self.dit, self.objective = dit, objective
+
+    def forward(self, noisy: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the samples' losses, and figures to report."""
+        device = self.dit.head.weight.device
+        batch = noisy.batch.map(lambda a: torch.as_tensor(a).to(device))
+        clean, noise = batch.tokens, torch.as_tensor(noisy.noise).to(device)
+        levels_S = torch.as_tensor(noisy.levels).to(device)
+        layout = self.dit.layout(batch)
+        sample_L = layout.row_of_token_L // 2
+        known_L1 = rearrange(batch.known, "l -> l 1")
+        levels_L1 = rearrange(levels_S[sample_L], "l -> l 1").masked_fill(known_L1, 0.0)
+        corrupted = self.objective.corrupt(clean, noise, levels_L1)
+        predicted = self.dit(corrupted, levels_S, batch.text, layout)
+        error = (predicted - self.objective.target(clean, noise, levels_L1)) ** 2
+        counted = batch.valid & ~known_L1
+        loss_S = _mean_by_sample(error, counted, sample_L, len(batch.grids))
+        loss = (loss_S * batch.weights).sum()
+        return loss, {"mean_level": levels_S.mean()}
+
+
+def _mean_by_sample(error_LC: Tensor, counted_LC: Tensor, sample_L: Tensor, count: int) -> Tensor:
+    """(S,) mean error over each sample's counted values."""
+    sums = error_LC.new_zeros(count)
+    totals = sums.index_add(0, sample_L, (error_LC * counted_LC).sum(-1))
+    numbers = sums.index_add(0, sample_L, counted_LC.sum(-1).to(sums.dtype))
+    return totals / numbers.clamp(min=1)
+
+
+class DenoiserTask:
+    """What the trainer drives: batches, loss, state, export."""
+
+    def __init__(
+        self,
+        dit: DiT,
+        loader: PackLoader,
+        config: DenoiserTaskConfig,
+        objective: Objective | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        """card is written beside the published weights: codec, text encoder, recipe."""
+        self.model = DenoiserLoss(dit, objective or RectifiedFlow())
+        self.loader, self.config, self.card = loader, config, card or {}
+
+    def next_batch(self) -> NoisyBatch:
+        return corrupt_batch(self.loader.next_batch(), self.config)
+
+    def state(self) -> dict[str, Any]:
+        return self.loader.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.loader.restore(state)
+
+    def figures(self, batch: NoisyBatch) -> dict[str, float]:
+        """Of one pack: samples, tokens, fill."""
+        tokens = sum(batch.batch.lengths)
+        fill = tokens / self.loader.packer.config.max_tokens
+        return {"samples": float(len(batch.batch.grids)), "tokens": float(tokens), "fill": fill}
+
+    def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write the published model: safetensors, config and card."""
+        own = {k.removeprefix("dit."): v for k, v in weights.items() if k.startswith("dit.")}
+        save_dit(folder, self.model.dit.config, own, self.config.shift, self.card)
