@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Shadow weights: shadow <- d shadow + (1 - d) weights, with d warmed up over the first steps."""
+    """Shadow weights: shadow <- d shadow + (1 - d) weights; d is warmed up."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

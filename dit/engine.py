@@ -1,4 +1,4 @@
-"""DeepSpeed's engine from a config: the dictionary it wants is generated here, never kept by hand."""
+"""DeepSpeed's engine from a config: its dictionary is generated here, never kept by hand."""
 
 import math
 from dataclasses import dataclass

@@ -146,10 +146,12 @@ def _solver(config: SampleConfig, denoiser: Denoiser, grid: tuple[int, int, int]
         solver = FlowMatchEulerDiscreteScheduler(shift=1.0)
         solver.set_timesteps(sigmas=levels.tolist())
     else:
-        # These take the logarithm of 1 - level, which level 1 does not have.
-        levels[0] = min(levels[0], 1 - 1e-6)
         kind = UniPCMultistepScheduler if config.solver == "unipc" else DPMSolverMultistepScheduler
         solver = kind(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
-        solver.set_timesteps(sigmas=levels.tolist())
+        solver.set_timesteps(config.steps)
+        # These take the logarithm of 1 - level, which level 1 does not have.
+        levels[0] = min(levels[0], 1 - 1e-6)
+        solver.sigmas = torch.tensor([*levels, 0.0], dtype=torch.float32)
+        solver.timesteps = 1000.0 * solver.sigmas[:-1]
     solver.set_begin_index(0)
     return solver

@@ -1,0 +1,129 @@
+"""Objectives invert, shifts are bounded, known tokens stay known, samplers find the data."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from openreel.dit.conditioning import TaskMix, known_frames
+from openreel.dit.config import DiTConfig
+from openreel.dit.flow import RectifiedFlow, ShiftConfig, shifted
+from openreel.dit.model import DiT, Layout
+from openreel.dit.sample import Request, SampleConfig, Solver, sample
+from openreel.dit.weights import Denoiser
+from openreel.packing.patches import patch_grid, unpatchify
+
+
+def test_a_perfect_prediction_gives_the_data_back_at_every_level() -> None:
+    flow = RectifiedFlow()
+    clean, noise = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
+    levels = torch.linspace(0, 1, 50)[:, None]
+    noisy = flow.corrupt(clean, noise, levels)
+    assert torch.equal(noisy[0], clean[0])
+    assert torch.equal(noisy[-1], noise[-1])
+    torch.testing.assert_close(
+        flow.denoise(noisy, flow.target(clean, noise, levels), levels), clean
+    )
+
+
+def test_the_shift_grows_with_area_and_is_bounded_in_time() -> None:
+    law = ShiftConfig(base_tokens=256)
+    assert law.shift((1, 16, 16)) == 1.0
+    assert law.shift((1, 64, 64)) == pytest.approx(4.0)
+    assert law.shift((10**6, 64, 64)) == pytest.approx(8.0)
+    levels = np.linspace(0, 1, 101)
+    moved = shifted(levels, 4.0)
+    assert moved[0] == 0
+    assert moved[-1] == 1
+    assert (moved[1:-1] > levels[1:-1]).all()
+    assert (np.diff(moved) > 0).all()
+
+
+def test_tasks_are_drawn_in_their_shares_and_never_give_everything() -> None:
+    mix, grid = TaskMix(image=0.3, prefix=0.2, suffix=0.1, both_ends=0.1), (5, 2, 3)
+    drawn = [mix.draw(grid, 0, i).reshape(grid) for i in range(2000)]
+    frames = np.array([[f.all() for f in known] for known in drawn])
+    assert not frames.all(axis=1).any()
+    assert np.mean(~frames.any(axis=1)) == pytest.approx(0.3, abs=0.04)
+    assert np.mean(frames[:, -1] & ~frames[:, 0]) == pytest.approx(0.1, abs=0.03)
+    assert not mix.draw((1, 2, 3), 0, 0).any(), "a single image is never its own condition"
+
+
+class Analytic(nn.Module):
+    """A model of data that is one point per prompt: its velocity is (x - point) / level."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config, self.head, self.layout_of = config, nn.Linear(1, 1), DiT(config)
+
+    def layout(self, batch: object) -> Layout:
+        return self.layout_of.layout(batch)  # type: ignore[arg-type]
+
+    def forward(self, noisy: Tensor, levels: Tensor, text: Tensor, layout: Layout) -> Tensor:
+        sample_of_token = layout.row_of_token_L // 2
+        first_text = torch.searchsorted(layout.sample_of_text_M, torch.arange(len(levels)))
+        point = text[first_text, :1][sample_of_token]
+        return (noisy - point) / levels[sample_of_token, None]
+
+
+CONFIG = DiTConfig(latent_channels=4, text_dim=3, dim=24, depth=1, num_heads=2)
+
+
+def request(name: str, size: tuple[int, int, int], point: float, **given: object) -> Request:
+    text = np.full((2, 3), point, np.float32)
+    negative = np.zeros((1, 3), np.float32)
+    return Request(
+        name=name,
+        seed=5,
+        size=size,
+        fps=8.0,
+        text=text,
+        negative=negative,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("solver", ["euler", "unipc", "dpm++"])
+def test_every_solver_reaches_the_data_for_two_shapes_in_one_pack(solver: Solver) -> None:
+    denoiser = Denoiser(Analytic(CONFIG), ShiftConfig(base_tokens=4), {})  # type: ignore[arg-type]
+    requests = [request("a", (2, 5, 6), 0.7), request("b", (1, 3, 9), -1.2)]
+    videos = sample(denoiser, requests, SampleConfig(steps=8, guidance=1.0, solver=solver))
+    assert [v.shape for v in videos] == [(4, 2, 5, 6), (4, 1, 3, 9)]
+    for video, point in zip(videos, (0.7, -1.2), strict=True):
+        np.testing.assert_allclose(video, point, atol=1e-4)
+
+
+def test_guidance_moves_from_the_negative_through_the_prompt() -> None:
+    denoiser = Denoiser(Analytic(CONFIG), ShiftConfig(base_tokens=4), {})  # type: ignore[arg-type]
+    (video,) = sample(denoiser, [request("a", (1, 4, 4), 0.5)], SampleConfig(steps=6, guidance=3.0))
+    np.testing.assert_allclose(video, 0.0 + 3.0 * 0.5, atol=1e-4)
+
+
+def random_denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    dit = DiT(CONFIG).eval()
+    nn.init.normal_(dit.head.weight, std=0.1)
+    return Denoiser(dit, ShiftConfig(base_tokens=4), {})
+
+
+def test_a_video_is_the_same_alone_and_in_company() -> None:
+    denoiser, config = random_denoiser(), SampleConfig(steps=4, guidance=2.0)
+    a, b = request("a", (2, 5, 6), 0.7), request("b", (3, 4, 4), -1.0)
+    together, alone = sample(denoiser, [a, b], config), sample(denoiser, [a], config)
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-5)
+    assert (
+        np.abs(alone[0] - sample(denoiser, [request("c", (2, 5, 6), 0.7)], config)[0]).max() > 0.1
+    )
+
+
+def test_known_tokens_come_back_untouched() -> None:
+    size, patch = (3, 4, 6), CONFIG.patch
+    clean = np.random.default_rng(0).standard_normal((4, *size)).astype(np.float32)
+    known = known_frames(patch_grid(size, patch), head=1, tail=1)
+    given = request("a", size, 0.3, known=known, clean=clean)
+    (video,) = sample(random_denoiser(), [given], SampleConfig(steps=3, guidance=2.0))
+    kept = unpatchify(np.repeat(known[:, None], 16, 1), size, patch)
+    assert kept[:, 0].all()
+    assert not kept[:, 1].any()
+    assert np.array_equal(video[kept], clean[kept])
+    assert not np.allclose(video[~kept], clean[~kept])
