@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +67,9 @@ class Stacks:
     shapes: tuple[tuple[int, int, int], ...]
     """(G, query length, key length) of each stack"""
     q_order: Tensor
-    k_order: Tensor
     q_inverse: Tensor
+    k_order: Tensor
+    k_inverse: Tensor
 
 
 def _stack(segments: Segments) -> Stacks:
@@ -84,21 +85,41 @@ def _stack(segments: Segments) -> Stacks:
         spans = [torch.arange(starts[i], starts[i + 1], device=device) for i in order]
         return torch.cat(spans)
 
-    q_order = tokens(q_starts)
+    q_order, k_order = tokens(q_starts), tokens(k_starts)
     shapes = tuple((len(group), q, k) for (q, k), group in members.items())
-    return Stacks(shapes, q_order, tokens(k_starts), torch.argsort(q_order))
+    return Stacks(shapes, q_order, torch.argsort(q_order), k_order, torch.argsort(k_order))
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order. The gradient is the inverse permutation, not a slow scatter-add."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        _, inverse = ctx.saved_tensors
+        return gradients[0].index_select(0, inverse), None, None
+
+
+def permuted(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """The rows of x in a given order; inverse is that permutation's inverse."""
+    out: Tensor = _Permute.apply(x, order, inverse)
+    return out
 
 
 def attend(
     q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, segments: Segments, backend: Backend
 ) -> Tensor:
     """Attention inside each segment: (L, N, K), in the tokens' own order."""
-    if segments.permutation is not None:
-        q_LNK, k_MNK, v_MNK = (
-            x.index_select(0, segments.permutation) for x in (q_LNK, k_MNK, v_MNK)
-        )
+    order, inverse = segments.permutation, segments.inverse
+    if order is None or inverse is None:
+        return _attend_in_order(q_LNK, k_MNK, v_MNK, segments, backend)
+    q_LNK, k_MNK, v_MNK = (permuted(x, order, inverse) for x in (q_LNK, k_MNK, v_MNK))
     out_LNK = _attend_in_order(q_LNK, k_MNK, v_MNK, segments, backend)
-    return out_LNK if segments.inverse is None else out_LNK.index_select(0, segments.inverse)
+    return permuted(out_LNK, inverse, order)
 
 
 def _attend_in_order(
@@ -116,8 +137,8 @@ def _attend_in_order(
 
 
 def _sdpa(q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, stacks: Stacks) -> Tensor:
-    q_LNK = q_LNK.index_select(0, stacks.q_order)
-    k_MNK, v_MNK = (x.index_select(0, stacks.k_order) for x in (k_MNK, v_MNK))
+    q_LNK = permuted(q_LNK, stacks.q_order, stacks.q_inverse)
+    k_MNK, v_MNK = (permuted(x, stacks.k_order, stacks.k_inverse) for x in (k_MNK, v_MNK))
     q_sizes = [count * q for count, q, _ in stacks.shapes]
     k_sizes = [count * k for count, _, k in stacks.shapes]
     parts = zip(
@@ -127,7 +148,7 @@ def _sdpa(q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, stacks: Stacks) -> Tensor
     for (count, _, _), *qkv in parts:
         q, k, v = (rearrange(x, "(g l) n k -> g n l k", g=count) for x in qkv)
         outs.append(rearrange(F.scaled_dot_product_attention(q, k, v), "g n l k -> (g l) n k"))
-    return torch.cat(outs).index_select(0, stacks.q_inverse)
+    return permuted(torch.cat(outs), stacks.q_inverse, stacks.q_order)
 
 
 def _varlen(q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, segments: Segments) -> Tensor:

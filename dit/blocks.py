@@ -78,11 +78,10 @@ class Block(nn.Module):
         rotations_LP: Tensor,
         backend: Backend,
     ) -> Tensor:
-        # Six (R, D) tables gathered to tokens: R is a few dozen, so nothing is projected per token.
-        table = (rows_R6D + self.modulation).unbind(1)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = (
-            rows.index_select(0, row_of_token_L) for rows in table
-        )
+        # R is a few dozen rows, gathered to tokens: nothing is projected per token.
+        table = rearrange(rows_R6D + self.modulation, "r six d -> r (six d)")
+        gathered = F.embedding(row_of_token_L, table).chunk(6, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = gathered
         h = modulate(self._norm(x_LD), shift_a, scale_a)
         x_LD = x_LD + gate_a * self.attention(h, h, self_segments, backend, rotations_LP)
         h = self.cross_norm(x_LD)

@@ -61,7 +61,8 @@ def save(
     failures = total(float(failure is not None), ranks)
     if failures:
         shutil.rmtree(scratch, ignore_errors=True)
-        raise RuntimeError(f"checkpoint {final.name} not saved: {failure or 'another rank failed'}")
+        cause = failure or "another rank failed"
+        raise RuntimeError(f"checkpoint {final.name} not saved: {cause}") from failure
     if ranks.is_first:
         _commit(scratch, final, facts)
     agree(None, ranks)

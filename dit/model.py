@@ -115,10 +115,9 @@ class DiT(nn.Module):
                 x_LD = checkpoint(block, *inputs, *shared, use_reentrant=False)
             else:
                 x_LD = block(*inputs, *shared)
-        shift, scale = (condition_RD[:, None] + self.head_modulation).unbind(1)
-        row = layout.row_of_token_L
-        x_LD = F.layer_norm(x_LD, (self.config.dim,), eps=self.config.eps)
-        x_LD = modulate(x_LD, shift.index_select(0, row), scale.index_select(0, row))
+        table = rearrange(condition_RD[:, None] + self.head_modulation, "r two d -> r (two d)")
+        shift, scale = F.embedding(layout.row_of_token_L, table).chunk(2, dim=-1)
+        x_LD = modulate(F.layer_norm(x_LD, (self.config.dim,), eps=self.config.eps), shift, scale)
         out: Tensor = self.head(x_LD).float()
         return out
 

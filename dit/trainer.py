@@ -27,7 +27,7 @@ from openreel.dit.ema import EMA
 from openreel.dit.engine import EngineConfig, build_engine, full_weights, set_learning_rate
 from openreel.dit.metrics import Metrics
 from openreel.pipeline.commit import committed_folder
-from openreel.pipeline.errors import InputError
+from openreel.pipeline.errors import InputError, Stopped
 
 
 class Batch(Protocol):
@@ -75,10 +75,6 @@ class TrainConfig:
             raise InputError("save_every", self.save_every, "at least 1")
         if not 0 <= self.ema_decay < 1:
             raise InputError("ema_decay", self.ema_decay, "0 <= ema_decay < 1")
-
-
-class Stopped(Exception):
-    """The run was asked to stop, and saved itself first."""
 
 
 @dataclass
