@@ -141,11 +141,9 @@ def _sdpa(q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, stacks: Stacks) -> Tensor
     k_MNK, v_MNK = (permuted(x, stacks.k_order, stacks.k_inverse) for x in (k_MNK, v_MNK))
     q_sizes = [count * q for count, q, _ in stacks.shapes]
     k_sizes = [count * k for count, _, k in stacks.shapes]
-    parts = zip(
-        stacks.shapes, q_LNK.split(q_sizes), k_MNK.split(k_sizes), v_MNK.split(k_sizes), strict=True
-    )
+    parts = (torch.split(q_LNK, q_sizes), torch.split(k_MNK, k_sizes), torch.split(v_MNK, k_sizes))
     outs = []
-    for (count, _, _), *qkv in parts:
+    for (count, _, _), *qkv in zip(stacks.shapes, *parts, strict=True):
         q, k, v = (rearrange(x, "(g l) n k -> g n l k", g=count) for x in qkv)
         outs.append(rearrange(F.scaled_dot_product_attention(q, k, v), "g n l k -> (g l) n k"))
     return permuted(torch.cat(outs), stacks.q_inverse, stacks.q_order)

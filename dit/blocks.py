@@ -87,7 +87,8 @@ class Block(nn.Module):
         h = self.cross_norm(x_LD)
         x_LD = x_LD + self.cross_attention(h, text_MD, cross_segments, backend)
         h = modulate(self._norm(x_LD), shift_m, scale_m)
-        return x_LD + gate_m * self.mlp(h)
+        out: Tensor = x_LD + gate_m * self.mlp(h)
+        return out
 
     def _norm(self, x_LD: Tensor) -> Tensor:
         return F.layer_norm(x_LD, (self.dim,), eps=self.eps)

@@ -74,7 +74,7 @@ class ShiftConfig:
         """The factor for a patch grid (t, h, w)."""
         t, h, w = grid
         area = math.sqrt(h * w / self.base_tokens)
-        time = min((max(t, 1) / self.base_frames) ** self.time_power, self.max_time_factor)
+        time = min(math.pow(max(t, 1) / self.base_frames, self.time_power), self.max_time_factor)
         return min(max(area * time, self.min_shift), self.max_shift)
 
 

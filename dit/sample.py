@@ -80,7 +80,7 @@ def sample(
     guided = config.guidance > 1
     batch = _pack(denoiser, requests, guided).map(lambda a: torch.as_tensor(a).to(device))
     layout = dit.layout(batch)
-    lengths = batch.lengths[: len(requests)]
+    lengths = list(batch.lengths[: len(requests)])
     clean = batch.tokens[: sum(lengths)]
     known = batch.known[: sum(lengths), None]
     noisy = torch.cat(
@@ -95,13 +95,15 @@ def sample(
         if guided:
             toward, away = predicted.chunk(2)
             predicted = away + config.guidance * (toward - away)
-        pieces = zip(solvers, predicted.split(lengths), noisy.split(lengths), strict=True)
+        pieces = zip(
+            solvers, torch.split(predicted, lengths), torch.split(noisy, lengths), strict=True
+        )
         stepped = [s.step(v, s.timesteps[step], x).prev_sample for s, v, x in pieces]
         noisy = torch.where(known, clean, torch.cat(stepped))
         if on_step is not None:
             on_step(step)
     patch = dit.config.patch
-    outputs = zip(requests, noisy.split(lengths), strict=True)
+    outputs = zip(requests, torch.split(noisy, lengths), strict=True)
     return [unpatchify(x.cpu().numpy(), r.size, patch) for r, x in outputs]
 
 

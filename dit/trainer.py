@@ -39,8 +39,9 @@ class Batch(Protocol):
 class Task(Protocol):
     """What is trained. Its randomness is keyed, so that its state is a few numbers."""
 
-    model: nn.Module
-    """forward(batch) -> (the weighted sum of the samples' losses, figures)"""
+    @property
+    def model(self) -> nn.Module:
+        """forward(batch) -> (the weighted sum of the samples' losses, figures)"""
 
     def next_batch(self) -> Any:
         """A Batch."""
@@ -241,5 +242,5 @@ def _stop_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for noted, handler in before.items():
+            signal.signal(noted, handler)

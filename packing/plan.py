@@ -69,7 +69,9 @@ def windows(grids: Sequence[Grid], window: Window) -> AttentionPlan:
         raise InputError("window", window, "sides of at least 1, or None for the whole axis")
     if window == FULL:
         return AttentionPlan(permutation=None, lengths=tuple(t * h * w for t, h, w in grids))
-    orders, lengths, offset = [], [], 0
+    orders: list[npt.NDArray[np.int64]] = []
+    lengths: list[int] = []
+    offset = 0
     for grid in grids:
         order, group_lengths = _sample_windows(grid, window)
         orders.append(order + offset)
