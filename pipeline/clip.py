@@ -147,6 +147,12 @@ class Video(Verdict):
     time_base: str = "1/1"
     """seconds a tick, as a fraction"""
     has_audio: bool = False
+    pts: tuple[int, ...] = ()
+    """presentation time of each frame, in ticks"""
+    luma: tuple[float, ...] = ()
+    """mean brightness of each frame, 0 to 1"""
+    change: tuple[float, ...] = ()
+    """mean absolute difference of each frame to the one before, 0 to 1; the first is 0"""
     shots: tuple[Shot, ...] = ()
     texts: tuple[TimedText, ...] = ()
 
@@ -167,6 +173,8 @@ class Clip(Verdict):
     fps: float
     width: int
     height: int
+    container: str = ""
+    """the file's; tells whether seeking is safe"""
     motion: float = 0.0
     """mean absolute change between frames, 0 to 1"""
     luma: float = 0.0

@@ -1,8 +1,8 @@
 """What a user can get wrong, said in one line.
 
-    ValueError
-    ├── InputError     a field, the value received, what is accepted   -> exit status 2
-    └── MediaError     a file that is not usable media, and why        -> a rejected row
+ValueError
+├── InputError     a field, the value received, what is accepted   -> exit status 2
+└── MediaError     a file that is not usable media, and why        -> a rejected row
 """
 
 
@@ -22,3 +22,7 @@ class InputError(ValueError):
 
 class MediaError(ValueError):
     """A file that cannot be used, with the reason that ends up in its row."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and saved itself first; the message says where it stands."""

@@ -22,26 +22,31 @@ def _shown(figures: dict[str, object]) -> str:
 @contextlib.contextmanager
 def progress(name: str, total: int | None = None, every_s: float = 5.0) -> Iterator[Report]:
     """Report the progress of one station. Lines are at least every_s seconds apart."""
-    if sys.stderr.isatty():
-        with _bar(name, total) as report:
-            yield report
-        return
+    shown = _bar(name, total) if sys.stderr.isatty() else _lines(name, total, every_s)
+    with shown as report:
+        yield report
+
+
+@contextlib.contextmanager
+def _lines(name: str, total: int | None, every_s: float) -> Iterator[Report]:
     done, start, last = 0, time.monotonic(), float("-inf")
+    latest: dict[str, object] = {}
 
     def line(**figures: object) -> None:
         event = {"station": name, "done": done, "total": total}
         seconds = round(time.monotonic() - start, 1)
-        print(json.dumps({**event, "seconds": seconds, **figures}), file=sys.stderr, flush=True)
+        sys.stderr.write(json.dumps({**event, "seconds": seconds, **figures}) + "\n")
+        sys.stderr.flush()
 
     def report(advance: int = 1, **figures: object) -> None:
-        nonlocal done, last
-        done += advance
+        nonlocal done, last, latest
+        done, latest = done + advance, figures
         if time.monotonic() - last >= every_s:
             last = time.monotonic()
             line(**figures)
 
     yield report
-    line(finished=True)
+    line(**latest, finished=True)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,247 @@
+"""A station on data: one row in, one row out, on Ray Data, with a verdict for every row.
+
+    rows -> those not yet in the table -> blocks -> a worker each -> one part a block -> compaction
+
+A row is in the table before anyone hears of it, so that a crash costs the work in flight and no
+more; the same call again goes on. A row function may raise: MediaError is a verdict on the row
+(rejected), anything else is a failure (failed) that retry_failed tries again.
+"""
+
+import dataclasses
+import inspect
+import pickle
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from openreel.pipeline import table
+from openreel.pipeline.clip import Row, Status, Verdict
+from openreel.pipeline.cluster import start_ray, usable_cpus
+from openreel.pipeline.errors import InputError, MediaError
+
+In = TypeVar("In", bound=Row)
+Out = TypeVar("Out", bound=Verdict)
+OnRow = Callable[[str, Status], None]
+
+WORKER_LOST = "the worker process died (out of memory, or a crash in native code)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[In, Out]):
+    """What a station does to a row, and what it needs for that."""
+
+    name: str
+    key: str
+    """the key column, a field of the input row and of the output row"""
+    record: type[Out]
+    fingerprint: Mapping[str, object]
+    """every setting that the output depends on; a resume with another one is refused"""
+    build: Callable[[], Callable[[In], Out]]
+    """picklable; called in each worker, where models are loaded, and returns the row function"""
+    holds_model: bool = False
+    """True: few long-lived workers that build once; False: a short task per block"""
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    rows_per_block: int = 1
+    """rows that are committed together; more for cheap rows"""
+
+
+def run_stage(
+    stage: Stage[In, Out],
+    rows: Sequence[In],
+    folder: Path,
+    *,
+    retry_failed: bool = False,
+    max_attempts: int = 3,
+    on_row: OnRow | None = None,
+) -> None:
+    """Bring every row of `rows` into the table at folder, which workers must be able to reach.
+
+    Rows in the table already are not done again, except, with retry_failed, failed ones that have
+    had fewer than max_attempts. on_row(key, status) hears of each finished row. Raises InputError
+    for repeated keys and for a table with another fingerprint; an error from stage.build or from
+    writing the table is raised as it is.
+    """
+    with table.one_writer(folder):
+        table.create(folder, stage=stage.name, key=stage.key, fingerprint=stage.fingerprint)
+        _check_unique(stage, rows)
+        todo = _todo(stage, rows, folder, max_attempts if retry_failed else 0)
+        if todo:
+            for key, status in _run(stage, todo, folder):
+                if on_row is not None:
+                    on_row(key, status)
+            _bury(stage, todo, folder, on_row)
+        table.compact(folder, stage.record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(Generic[In]):
+    row: In
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """What comes back from a worker: verdicts by key, or the error that stops the run."""
+
+    verdicts: tuple[tuple[str, Status], ...] = ()
+    error: Exception | None = None
+
+
+def _key(stage: Stage[In, Out], row: In | Out) -> str:
+    return str(getattr(row, stage.key))
+
+
+def _check_unique(stage: Stage[In, Out], rows: Sequence[In]) -> None:
+    seen: dict[str, In] = {}
+    for row in rows:
+        other = seen.setdefault(_key(stage, row), row)
+        if other is not row:
+            both = f"{_key(stage, row)} of {row} and of {other}"
+            raise InputError(f"{stage.name}.{stage.key}", both, "a key for each row")
+
+
+def _todo(
+    stage: Stage[In, Out], rows: Sequence[In], folder: Path, max_attempts: int
+) -> list[_Job[In]]:
+    known = table.verdicts(folder)
+    jobs = []
+    for row in rows:
+        verdict = known.get(_key(stage, row))
+        if verdict is None:
+            jobs.append(_Job(row=row, attempt=1))
+        elif verdict.status == "failed" and verdict.attempt < max_attempts:
+            jobs.append(_Job(row=row, attempt=verdict.attempt + 1))
+    return jobs
+
+
+def _run(
+    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path
+) -> Iterator[tuple[str, Status]]:
+    """Execute on Ray Data; yields (key, status) as blocks are committed, in any order."""
+    start_ray()
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    # A row that kills its worker takes its block along: the next time each has a block of its own.
+    again = any(job.attempt > 1 for job in jobs)
+    blocks = len(jobs) if again else -(-len(jobs) // stage.rows_per_block)
+    dataset = ray.data.from_items(
+        # Pickled: Arrow would have to guess the type of an empty list, and rows differ.
+        [{"job": ray.cloudpickle.dumps(job)} for job in jobs],
+        override_num_blocks=blocks,
+    )
+    workers = max(1, int(usable_cpus() / stage.num_cpus))
+    # One task at a time on an actor: those that wait would die with the one that kills it.
+    pool = (
+        ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=1)
+        if stage.holds_model
+        else TaskPoolStrategy()
+    )
+    with warnings.catch_warnings():
+        # The notice that this argument will go names no other way to bound the retries.
+        warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
+        results = dataset.map_batches(
+            _Worker if stage.holds_model else _work,
+            fn_constructor_args=(stage, folder) if stage.holds_model else None,
+            fn_args=None if stage.holds_model else (stage, folder),
+            batch_size=None,
+            compute=pool,
+            num_cpus=stage.num_cpus,
+            num_gpus=stage.num_gpus or None,
+            ray_remote_args_fn=_actor_retries if stage.holds_model else _task_retries,
+        )
+    for batch in results.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        for pickled in batch["done"]:
+            done: _Done = pickle.loads(pickled)
+            if done.error is not None:
+                raise done.error
+            yield from done.verdicts
+
+
+# Ray Data's default is to try for ever a block that kills its worker.
+def _task_retries() -> dict[str, int]:
+    return {"max_retries": 1}
+
+
+def _actor_retries() -> dict[str, int]:
+    return {"max_restarts": -1, "max_task_retries": 1}
+
+
+class _Worker:
+    """A long-lived worker: builds the row function once. No error leaves it except as a _Done."""
+
+    def __init__(self, stage: Stage[Any, Any], folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+        self.error: Exception | None = None
+        try:
+            self.function = stage.build()
+        except Exception as error:
+            self.error = error
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+        if self.error is not None:
+            return _packed(_Done(error=self.error))
+        try:
+            jobs = [pickle.loads(job) for job in batch["job"]]
+            rows = [_row(self.stage, self.function, job) for job in jobs]
+            table.append(self.folder, rows)
+        except Exception as error:
+            return _packed(_Done(error=error))
+        return _packed(_Done(verdicts=tuple((_key(self.stage, r), r.status) for r in rows)))
+
+
+def _work(batch: Mapping[str, Any], stage: Stage[Any, Any], folder: Path) -> dict[str, list[bytes]]:
+    return _Worker(stage, folder)(batch)
+
+
+def _packed(done: _Done) -> dict[str, list[bytes]]:
+    return {"done": [pickle.dumps(done)]}
+
+
+def _row(stage: Stage[In, Out], function: Callable[[In], Out], job: _Job[In]) -> Out:
+    """The row's output with its verdict filled in, whatever the row function does."""
+    try:
+        out = function(job.row)
+    except MediaError as error:
+        return _tombstone(stage, job, "rejected", str(error))
+    except Exception as error:
+        return _tombstone(stage, job, "failed", f"{type(error).__name__}: {error}")
+    return dataclasses.replace(out, stage=stage.name, attempt=job.attempt)
+
+
+def _tombstone(stage: Stage[In, Out], job: _Job[In], status: Status, reason: str) -> Out:
+    """A row for what did not work: its required fields are the input's, or else empty."""
+    hints = typing.get_type_hints(stage.record)
+    required: dict[str, Any] = {}
+    for name, parameter in inspect.signature(stage.record).parameters.items():
+        if parameter.default is parameter.empty:
+            empty = typing.get_origin(hints[name]) or hints[name]
+            required[name] = getattr(job.row, name) if hasattr(job.row, name) else empty()
+    verdict = {"status": status, "stage": stage.name, "attempt": job.attempt}
+    return stage.record(**{**required, **verdict, "reason": " ".join(reason.split())[:500]})
+
+
+def _bury(
+    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, on_row: OnRow | None
+) -> None:
+    """Rows whose worker died so often that Ray gave up: they end in the table all the same.
+
+    The table is asked, not the driver's count: a worker may die between the commit and the news.
+    """
+    known = table.verdicts(folder)
+    lost = []
+    for job in jobs:
+        verdict = known.get(_key(stage, job.row))
+        if verdict is None or verdict.attempt < job.attempt:
+            lost.append(_tombstone(stage, job, "failed", WORKER_LOST))
+    if len(lost) == len(jobs) > 1:
+        raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
+    if lost:
+        table.append(folder, lost)
+    for row in lost:
+        if on_row is not None:
+            on_row(_key(stage, row), row.status)

@@ -1,0 +1,43 @@
+"""Videos whose frames carry their own number, so that a test can read which frames it got.
+
+The number is painted as eight black or white squares; compression cannot blur one into another.
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from openreel.pipeline.media import Frames, ffmpeg_program
+
+SIDE = 8
+WIDTH, HEIGHT = 8 * SIDE, 4 * SIDE
+
+
+def painted(number: int) -> Frames:
+    """One frame, uint8 (HEIGHT, WIDTH, 3), with a number below 256."""
+    bits = [(number >> bit) & 1 for bit in range(8)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, SIDE)
+    return np.repeat(np.tile(row, (HEIGHT, 1))[..., None], 3, axis=2)
+
+
+def numbers(frames: Frames) -> list[int]:
+    """The numbers of (T, H, W, 3) frames, which may have been scaled."""
+    columns = np.linspace(0, frames.shape[2], 9)[:-1] + frames.shape[2] / 16
+    levels = frames[:, frames.shape[1] // 2, columns.astype(int), 1]
+    return [int(sum((level > 127) << bit for bit, level in enumerate(row))) for row in levels]
+
+
+def encode(path: Path, num_frames: int, *options: str, before: tuple[str, ...] = ()) -> Path:
+    """Painted frames 0, 1, ... at 25 a second, through ffmpeg with any options."""
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{WIDTH}x{HEIGHT}"]
+    source += ["-framerate", "25", "-i", "pipe:"]
+    argv = [ffmpeg_program(), "-y", "-loglevel", "error", *before, *source, *options, str(path)]
+    pixels = b"".join(painted(n % 256).tobytes() for n in range(num_frames))
+    subprocess.run(argv, input=pixels, check=True)
+    return path
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "error", *map(str, arguments)]
+    subprocess.run(argv, check=True)

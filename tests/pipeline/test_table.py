@@ -1,0 +1,171 @@
+"""Rows are written whole, read once, and never lost to a crash."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from openreel.pipeline import table
+from openreel.pipeline.clip import Source, TimedText, Verdict, Video, digest
+from openreel.pipeline.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Verdict):
+    key: str
+    value: int
+
+
+def numbers(*values: int) -> list[Number]:
+    return [Number(key=digest(v), value=v) for v in values]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    table.create(tmp_path / "t", stage="count", key="key", fingerprint={"a": {"b": 1}, "c": 2})
+    return tmp_path / "t"
+
+
+def values(folder: Path) -> list[int]:
+    return sorted(row.value for row in table.read(folder, Number))
+
+
+def test_nested_rows_come_back_equal(tmp_path: Path) -> None:
+    table.create(tmp_path, stage="sources", key="key", fingerprint={})
+    text = TimedText(kind="short", text="a red ball")
+    row = Source(key="k", uri="/a", num_bytes=3, texts=(text, replace(text, end_s=1.5)))
+    bare = Source(key="j", uri="/b", num_bytes=0)
+    table.append(tmp_path, [row, bare])
+    assert table.read(tmp_path, Source) == [bare, row]
+    assert row.texts[0].end_s == float("inf")
+
+
+def test_every_record_has_an_arrow_schema() -> None:
+    assert Video.schema().names[:4] == ["status", "stage", "reason", "attempt"]
+    assert "shots" in Video.schema().names
+
+
+def test_order_of_reading_is_the_order_of_keys(folder: Path) -> None:
+    for n in (3, 1, 2):
+        table.append(folder, numbers(n))
+    keys = [row.key for row in table.read(folder, Number)]
+    assert keys == sorted(keys)
+    assert len(keys) == 3
+
+
+def test_equal_rows_are_one_row(folder: Path) -> None:
+    assert table.append(folder, numbers(1, 2)) == table.append(folder, numbers(1, 2))
+    table.append(folder, numbers(2, 3))
+    assert len(table.parts(folder)) == 2
+    assert values(folder) == [1, 2, 3]
+
+
+def test_the_newest_attempt_wins_in_either_order(folder: Path) -> None:
+    (first,) = numbers(1)
+    table.append(folder, [replace(first, attempt=2, status="ok")])
+    table.append(folder, [replace(first, status="failed", reason="no luck")])
+    (row,) = table.read(folder, Number)
+    assert (row.status, row.attempt) == ("ok", 2)
+    assert table.verdicts(folder)[row.key].attempt == 2
+
+
+def test_two_different_rows_with_one_key_are_an_error(folder: Path) -> None:
+    (first,) = numbers(1)
+    table.append(folder, [first])
+    table.append(folder, [replace(first, value=9)])
+    with pytest.raises(ValueError, match="has two different rows"):
+        table.read(folder, Number)
+
+
+def test_only_ok_rows_are_usable(folder: Path) -> None:
+    a, b, c = numbers(1, 2, 3)
+    table.append(folder, [a, replace(b, status="rejected"), replace(c, status="failed")])
+    assert table.usable(folder, Number) == [a]
+
+
+@pytest.mark.parametrize("survivors", range(5))
+def test_compaction_may_be_killed_at_any_instant(
+    folder: Path, survivors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        table.append(folder, numbers(n))
+    removed = []
+    unlink = Path.unlink
+
+    def dying_unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".parquet":
+            if len(removed) == survivors:
+                raise KeyboardInterrupt
+            removed.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", dying_unlink)
+        if survivors < 4:
+            with pytest.raises(KeyboardInterrupt):
+                table.compact(folder, Number)
+        else:
+            table.compact(folder, Number)
+    assert len(removed) == survivors
+    assert values(folder) == [0, 1, 2, 3]
+    table.compact(folder, Number)
+    assert len(table.parts(folder)) == 1
+    assert values(folder) == [0, 1, 2, 3]
+
+
+def test_compaction_of_one_part_changes_nothing(folder: Path) -> None:
+    table.append(folder, numbers(2, 1))
+    table.compact(folder, Number)
+    before = table.parts(folder)
+    table.compact(folder, Number)
+    assert table.parts(folder) == before
+
+
+def test_half_written_parts_are_not_read(folder: Path) -> None:
+    part = table.append(folder, numbers(1))
+    part.with_name("part-00.parquet.tmp-1234").write_bytes(part.read_bytes()[:50])
+    assert values(folder) == [1]
+
+
+def test_a_full_disk_leaves_no_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        table.append(folder, numbers(1))
+    monkeypatch.undo()
+    assert sorted(p.name for p in folder.iterdir()) == ["_stage.json"]
+
+
+def test_another_fingerprint_is_refused_and_both_are_shown(folder: Path) -> None:
+    table.create(folder, stage="count", key="key", fingerprint={"c": 2, "a": {"b": 1}})
+    with pytest.raises(InputError) as caught:
+        table.create(folder, stage="count", key="key", fingerprint={"a": {"b": 7}, "c": 2})
+    assert caught.value.value == {"fingerprint.a.b": 7}
+    assert "{'fingerprint.a.b': 1}" in caught.value.accepted
+    assert "fingerprint.c" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing"):
+        table.read(tmp_path / "nothing", Number)
+
+
+def test_a_second_writer_is_refused(folder: Path) -> None:
+    with (
+        table.one_writer(folder),
+        pytest.raises(InputError, match="no other run"),
+        table.one_writer(folder),
+    ):
+        pass
+    with table.one_writer(folder):
+        pass
+
+
+def test_parts_are_ordinary_parquet(folder: Path) -> None:
+    part = table.append(folder, numbers(5))
+    assert pq.read_table(part).column("value").to_pylist() == [5]
