@@ -1,1 +1,1 @@
-"""Clips to captions, short prompts to the captions' style, text to features."""
+"""Clips to captions, short prompts to the captions' style, text to embeddings."""

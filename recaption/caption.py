@@ -20,6 +20,8 @@ class Caption:
     """digest of the captioner's weights; empty for the manifest's"""
     logprob: float = 0.0
     """mean log-probability of a token"""
+    flaw: str = ""
+    """why it is kept on record but not used; empty if it is used"""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -34,5 +36,5 @@ class ClipCaptions(Verdict):
     captions: tuple[Caption, ...] = ()
 
     def of_kind(self, kind: str) -> Caption | None:
-        """The newest caption of a kind, or None."""
-        return next((c for c in reversed(self.captions) if c.kind == kind), None)
+        """The newest caption of a kind that has no flaw, or None."""
+        return next((c for c in reversed(self.captions) if c.kind == kind and not c.flaw), None)

@@ -1,0 +1,239 @@
+"""The captioner's batches, loss and learning."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from openreel.deploy.world import Scene, Thing, describe, draw_scene, render
+from openreel.pipeline.clip import Clip, TimedText
+from openreel.pipeline.errors import InputError
+from openreel.recaption.decoding import Decoding, write_captions
+from openreel.recaption.frames import Frames, collate, letterbox, normalised, prepare, sampled
+from openreel.recaption.loss import caption_loss, contrastive_loss
+from openreel.recaption.train import CaptionerTask, CaptionerTrainConfig
+from openreel.recaption.variation import mirrored
+from openreel.recaption.weights import Captioner, load_captioner, new_captioner
+
+SCENES = {str(i): draw_scene(0, i, num_objects=1, size=(48, 36)) for i in range(40)}
+
+
+def clip_of(clip_id: str, scene: Scene) -> Clip:
+    truth = describe(scene)
+    return Clip(
+        **{"clip_id": clip_id, "video_id": "v", "uri": clip_id, "kind": "video"},
+        **{"start_frame": 0, "num_frames": scene.num_frames, "start_pts": 0, "end_pts": 1},
+        **{"time_base": "1/1", "fps": scene.fps, "width": scene.width, "height": scene.height},
+        texts=(
+            TimedText(kind="short", text=truth.short),
+            TimedText(kind="dense", text=truth.dense),
+        ),
+    )
+
+
+def read(clip: Clip) -> Frames:
+    return render(SCENES[clip.clip_id])
+
+
+def task_of(*, rank: int = 0, world_size: int = 1, **settings: object) -> CaptionerTask:
+    clips = [clip_of(i, scene) for i, scene in SCENES.items()]
+    captioner = new_captioner((t.text for c in clips for t in c.texts), seed=0)
+    config = CaptionerTrainConfig(**{"batch_size": 4, **settings})
+    return CaptionerTask(captioner, clips, read, config, seed=1, rank=rank, world_size=world_size)
+
+
+def test_frames_are_spread_from_first_to_last_and_distinct() -> None:
+    assert sampled(17, 5) == [0, 4, 8, 12, 16]
+    assert sampled(1, 5) == [0]
+    for length in range(1, 20):
+        indices = sampled(length, 6)
+        assert len(set(indices)) == min(length, 6)
+        assert (indices[0], indices[-1]) == (0, length - 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (18, 42), (96, 54), (7, 300)])
+def test_a_letterboxed_frame_keeps_its_aspect_and_its_content(height: int, width: int) -> None:
+    frame = np.full((height, width, 3), 255, np.uint8)
+    square = letterbox(frame, 24)
+    inside = (square == 255).all(-1)
+    rows, columns = inside.any(1).sum(), inside.any(0).sum()
+    assert max(rows, columns) == 24
+    assert rows == pytest.approx(24 * height / max(height, width), abs=0.51)
+    assert columns == pytest.approx(24 * width / max(height, width), abs=0.51)
+
+
+def test_a_stream_of_another_length_than_the_clips_is_an_error() -> None:
+    frames: Iterator[Frames] = (np.zeros((8, 8, 3), np.uint8) for _ in range(3))
+    with pytest.raises(ValueError, match="frames: got 3; accepted: 4"):
+        prepare(frames, 4, 2, 8)
+
+
+def test_two_ranks_together_take_the_batches_of_one() -> None:
+    alone = task_of()
+    ranks = [task_of(rank=r, world_size=2) for r in range(2)]
+    for i in range(6):
+        expected, actual = alone.next_batch(), ranks[i % 2].next_batch()
+        assert torch.equal(expected.text_BK, actual.text_BK)
+        assert torch.equal(expected.frames_BTSSC, actual.frames_BTSSC)
+    assert ranks[0].state() == ranks[1].state() == alone.state()
+
+
+def test_a_restored_task_goes_on_exactly() -> None:
+    first = task_of()
+    for _ in range(13):  # beyond the first epoch of ten batches
+        first.next_batch()
+    second = task_of()
+    second.restore(first.state())
+    a, b = first.next_batch(), second.next_batch()
+    assert torch.equal(a.frames_BTSSC, b.frames_BTSSC)
+    assert torch.equal(a.text_BK, b.text_BK)
+    assert not torch.equal(a.text_BK, first.next_batch().text_BK)
+
+
+def test_an_epoch_shows_every_clip_once_and_both_kinds_occur() -> None:
+    task, seen = task_of(variation=0.0, mirror=False), []
+    kinds = set()
+    for _ in range(10):
+        batch = task.next_batch()
+        seen += [row.tobytes() for row in batch.frames_BTSSC.numpy()[:, 0]]
+        kinds |= set(batch.text_BK[:, 0].tolist())
+    assert len(seen) == len(SCENES)
+    assert len(kinds) == 2
+    assert batch.weight == 4.0
+
+
+def test_variation_moves_and_shrinks_but_keeps_the_colours_and_the_cache_changes_nothing() -> None:
+    plain, varied, uncached = (
+        task_of(**s).next_batch()
+        for s in ({"variation": 0.0, "mirror": False}, {}, {"cache_mib": 0})
+    )
+    assert not torch.equal(plain.frames_BTSSC, varied.frames_BTSSC)
+    assert torch.equal(varied.frames_BTSSC, uncached.frames_BTSSC)
+    means = [batch.frames_BTSSC.float().mean((1, 2, 3)) for batch in (plain, varied)]
+    assert (means[0] - means[1]).abs().max() < 40
+
+
+def test_a_mirrored_clip_has_its_left_and_right_exchanged() -> None:
+    assert mirrored("A ball moves Left; leftmost, right. A bright bar is upright.") == (
+        "A ball moves right; rightmost, left. A bright bar is upright."
+    )
+    plain, other = (task_of(variation=0.0, mirror=m).next_batch() for m in (False, True))
+    exchanged = 0
+    for b in range(4):
+        frames, shown = plain.frames_BTSSC[b], other.frames_BTSSC[b]
+        if torch.equal(frames, shown):
+            assert torch.equal(plain.text_BK[b], other.text_BK[b])
+            continue
+        assert torch.equal(frames.flip(2), shown)
+        exchanged += 1
+    assert 0 < exchanged < 4
+
+
+def test_equal_captions_are_no_negatives_of_each_other() -> None:
+    torch.manual_seed(0)
+    clip, text = (F.normalize(torch.randn(4, 8), dim=-1) for _ in range(2))
+    text[2] = text[0]
+    ids = torch.tensor([[3, 7, 8], [3, 7, 9], [4, 7, 8], [3, 9, 9]])  # 0 and 2: one text, two kinds
+    loss = contrastive_loss(clip, text, ids, torch.tensor(10.0))
+    kept = [0, 1, 3]
+    alone = contrastive_loss(clip[kept], text[kept], ids[kept], torch.tensor(10.0))
+    assert float(loss[0]) == pytest.approx(float(alone[0]), abs=1e-6)
+    assert float(loss[1]) > float(alone[1]), "for the others both are negatives"
+
+
+def test_without_duplicates_the_losses_are_open_clips() -> None:
+    from open_clip.loss import CoCaLoss
+
+    torch.manual_seed(0)
+    clip, text = (F.normalize(torch.randn(5, 8), dim=-1) for _ in range(2))
+    ids, logits = torch.randint(1, 9, (5, 6)), torch.randn(5, 6, 9)
+    oracle = CoCaLoss(caption_loss_weight=2.0, clip_loss_weight=1.0, pad_id=0)
+    contrast, caption = oracle(clip, text, logits[:, :-1], ids[:, 1:], torch.tensor(7.0))
+    ours = contrastive_loss(clip, text, ids, torch.tensor(7.0)).mean()
+    assert float(ours) == pytest.approx(float(contrast), abs=1e-5)
+    # No padding: the mean over captions is the mean over tokens.
+    assert float(2 * caption_loss(logits, ids, pad=0).mean()) == pytest.approx(float(caption), 1e-5)
+
+
+def test_padding_teaches_nothing() -> None:
+    logits = torch.randn(1, 6, 9)
+    ids = torch.tensor([[3, 5, 2, 0, 0, 0]])
+    short = caption_loss(logits[:, :3], ids[:, :3], pad=0)
+    assert torch.equal(caption_loss(logits, ids, pad=0), short)
+
+
+def test_the_loss_of_a_batch_is_a_sum_over_its_clips() -> None:
+    task = task_of(contrastive_weight=0.0)
+    batch = task.next_batch()
+    with torch.no_grad():
+        loss, figures = task.model(batch)
+    assert float(loss) == pytest.approx(2 * 4 * float(figures["captioning"]), rel=1e-5)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(InputError, match="batch_size: got 1"):
+        CaptionerTrainConfig(batch_size=1)
+    with pytest.raises(InputError, match="variation: got 1"):
+        CaptionerTrainConfig(variation=1)
+    captioner = new_captioner(["a ball"], seed=0)
+    with pytest.raises(InputError, match="clips: got '0 with a text'"):
+        CaptionerTask(captioner, [], read, CaptionerTrainConfig(), seed=0)
+
+
+def scene_of(colour: str, motion: str) -> Scene:
+    start = {"left": (0.75, 0.5), "right": (0.25, 0.5)}[motion]
+    thing = Thing(
+        **{"shape": "ball", "colour": colour, "size": "large", "motion": motion},
+        **{"diameter": 0.6, "start": start, "travel": 0.5},
+    )
+    return Scene(
+        **{"objects": (thing,), "shade": "grey", "texture": "plain"},
+        **{"width": 32, "height": 32, "fps": 8.0, "num_frames": 6},
+    )
+
+
+@pytest.mark.slow
+def test_it_learns_colour_and_motion_and_tells_a_reversed_clip(tmp_path: Path) -> None:
+    """Four things to say; the same pixels in reverse order must flip the direction."""
+    scenes = {f"{c} {m}": scene_of(c, m) for c in ("red", "blue") for m in ("left", "right")}
+    clips = [clip_of(name, scene) for name, scene in scenes.items()]
+    captioner = new_captioner((t.text for c in clips for t in c.texts), seed=0)
+    task = CaptionerTask(
+        captioner,
+        clips,
+        lambda clip: render(scenes[clip.uri]),
+        CaptionerTrainConfig(batch_size=8, variation=0.0, mirror=False),
+        seed=0,
+    )
+    optimiser = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 0.05, total_iters=20)
+    for _ in range(80):
+        batch = task.next_batch()
+        loss, _ = task.model(batch)
+        optimiser.zero_grad()
+        (loss / batch.weight).backward()
+        torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
+        optimiser.step()
+        warmup.step()
+    task.export(tmp_path, task.model.state_dict())
+    loaded = load_captioner(tmp_path)
+    for scene in scenes.values():
+        frames = render(scene)
+        assert said(loaded, frames, "short") == describe(scene).short
+        assert said(loaded, frames, "dense") == describe(scene).dense
+        reverse = {"left": "right", "right": "left"}[scene.objects[0].motion]
+        backwards = scene_of(scene.objects[0].colour, reverse)
+        assert said(loaded, frames[::-1], "short") == describe(backwards).short
+
+
+def said(captioner: Captioner, frames: Frames, kind: str) -> str:
+    sizes = captioner.model.config
+    prepared = prepare(frames, len(frames), sizes.num_frames, sizes.image_size)
+    with torch.no_grad():
+        _, seen = captioner.model.encode_video(normalised(collate([prepared])[0]))
+    return write_captions(captioner.model, captioner.tokenizer, seen, kind, ["x"], Decoding())[
+        0
+    ].text
