@@ -1,0 +1,220 @@
+"""Recipes: plain functions that return a complete frozen config. A recipe is its own run card.
+
+    demo    the whole road on two CPU cores in minutes: `openreel demo`
+    smoke   the same road in seconds, for tests; its pictures are noise
+    small   one 80 GB GPU, a few days: 480-pixel clips of your own
+
+Every field can be set on the command line: `openreel train dit demo --train.steps 2000`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from openreel.dit.engine import EngineConfig
+from openreel.dit.flow import ShiftConfig
+from openreel.dit.sample import SampleConfig
+from openreel.dit.train import DenoiserTaskConfig
+from openreel.dit.trainer import TrainConfig
+from openreel.packing.loader import CaptionMix
+from openreel.packing.packer import PackerConfig
+from openreel.packing.patches import Patch
+from openreel.packing.plan import FULL, Window
+from openreel.pipeline.curate import CurateConfig
+from openreel.pipeline.errors import InputError
+from openreel.recaption.run import RecaptionConfig
+from openreel.recaption.train import CaptionerTrainConfig
+from openreel.vae.config import AutoencoderConfig, base, tiny
+from openreel.vae.run import EncodeConfig
+from openreel.vae.train import VaeTrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerRecipe:
+    """`openreel train captioner`"""
+
+    task: CaptionerTrainConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe:
+    """`openreel train vae`"""
+
+    model: AutoencoderConfig
+    task: VaeTrainConfig
+    train: TrainConfig
+    read: EncodeConfig = field(default_factory=EncodeConfig)
+    """how large clips are read; the default is native"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserRecipe:
+    """`openreel train dit`"""
+
+    dim: int
+    depth: int
+    num_heads: int
+    packer: PackerConfig
+    task: DenoiserTaskConfig
+    train: TrainConfig
+    patch: Patch = (1, 2, 2)
+    windows: tuple[Window, ...] = (FULL,)
+    pooled_text: bool = True
+    shape_condition: bool = True
+    checkpoint_activations: bool = False
+    mix: CaptionMix = field(default_factory=CaptionMix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """How much of the procedural world the demo renders; clips with captions to learn from."""
+
+    num_videos: int
+    num_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The whole road."""
+
+    seed: int
+    world: WorldConfig
+    curate: CurateConfig
+    captioner: CaptionerRecipe
+    recaption: RecaptionConfig
+    autoencoder: AutoencoderRecipe
+    encode: EncodeConfig
+    denoiser: DenoiserRecipe
+    sample: SampleConfig
+
+
+def described(config: Any) -> dict[str, Any]:
+    """A config as plain values, ready for JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def fingerprint(config: Any) -> str:
+    """16 digits that name a config's content."""
+    content = json.dumps(described(config), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def demo() -> Recipe:
+    """Two CPU cores, about ten minutes in all; coloured shapes at 72 x 72 pixels of area."""
+    return Recipe(
+        seed=0,
+        world=WorldConfig(num_videos=130, num_images=40),
+        curate=CurateConfig(),
+        captioner=CaptionerRecipe(
+            task=CaptionerTrainConfig(batch_size=32),
+            train=TrainConfig(
+                steps=600,
+                engine=EngineConfig(learning_rate=2e-3, warmup_steps=30),
+                ema_decay=0.98,
+                save_every=100,
+            ),
+        ),
+        recaption=RecaptionConfig(),
+        autoencoder=AutoencoderRecipe(
+            model=tiny(),
+            task=VaeTrainConfig(),
+            train=TrainConfig(
+                steps=500,
+                engine=EngineConfig(learning_rate=3e-3, warmup_steps=30),
+                ema_decay=0.98,
+                save_every=100,
+            ),
+            read=EncodeConfig(max_area=96 * 96, max_frames=17),
+        ),
+        encode=EncodeConfig(max_area=96 * 96, max_frames=17),
+        denoiser=DenoiserRecipe(
+            dim=192,
+            depth=6,
+            num_heads=6,
+            packer=PackerConfig(max_tokens=4096, look_ahead=64),
+            task=DenoiserTaskConfig(shift=ShiftConfig(base_tokens=32)),
+            train=TrainConfig(
+                steps=300,
+                engine=EngineConfig(learning_rate=2e-3, warmup_steps=20),
+                ema_decay=0.97,
+                save_every=50,
+            ),
+        ),
+        sample=SampleConfig(steps=24, guidance=4.0),
+    )
+
+
+def smoke() -> Recipe:
+    """Seconds: every station, nothing learnt."""
+    whole = demo()
+
+    def short(train: TrainConfig) -> TrainConfig:
+        return dataclasses.replace(train, steps=4, save_every=2)
+
+    captioner = dataclasses.replace(
+        whole.captioner,
+        task=CaptionerTrainConfig(batch_size=4),
+        train=short(whole.captioner.train),
+    )
+    autoencoder = dataclasses.replace(whole.autoencoder, train=short(whole.autoencoder.train))
+    denoiser = dataclasses.replace(
+        whole.denoiser,
+        dim=48,
+        depth=2,
+        num_heads=2,
+        packer=PackerConfig(max_tokens=1024, look_ahead=16),
+        train=short(whole.denoiser.train),
+    )
+    return dataclasses.replace(
+        whole,
+        world=WorldConfig(num_videos=6, num_images=2),
+        captioner=captioner,
+        autoencoder=autoencoder,
+        encode=dataclasses.replace(whole.encode, max_frames=9),
+        denoiser=denoiser,
+        sample=SampleConfig(steps=3, guidance=2.0),
+    )
+
+
+def small() -> Recipe:
+    """One 80 GB GPU: a 0.4 B denoiser on clips of up to 480 x 480 pixels of area, 81 frames."""
+    whole = demo()
+    engine = EngineConfig(learning_rate=1e-4, warmup_steps=1000, precision="bf16", zero_stage=1)
+    long = TrainConfig(steps=200_000, engine=engine, ema_decay=0.9999, save_every=1000)
+    return dataclasses.replace(
+        whole,
+        captioner=CaptionerRecipe(
+            task=CaptionerTrainConfig(batch_size=128),
+            train=dataclasses.replace(long, steps=50_000),
+        ),
+        autoencoder=AutoencoderRecipe(
+            model=base(),
+            task=VaeTrainConfig(batch_pixels=8_000_000),
+            train=dataclasses.replace(long, engine=dataclasses.replace(engine, precision="fp32")),
+        ),
+        encode=EncodeConfig(max_area=480 * 480, max_frames=81),
+        denoiser=DenoiserRecipe(
+            dim=1152,
+            depth=24,
+            num_heads=16,
+            packer=PackerConfig(max_tokens=32_768),
+            task=DenoiserTaskConfig(),
+            train=long,
+            checkpoint_activations=True,
+        ),
+        sample=SampleConfig(steps=50, guidance=5.0),
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (demo, smoke, small)}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a name. Raises InputError with the names there are."""
+    if name not in RECIPES:
+        raise InputError("recipe", name, ", ".join(RECIPES))
+    return RECIPES[name]()
