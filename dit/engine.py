@@ -55,9 +55,15 @@ class EngineConfig:
 
 
 def build_engine(model: nn.Module, config: EngineConfig, ranks: Ranks) -> Any:
-    """A DeepSpeed engine around a model, with torch's AdamW; matrices decay, vectors do not."""
+    """A DeepSpeed engine around a model, with torch's AdamW; matrices decay, vectors do not.
+
+    DeepSpeed can neither broadcast nor clip a parameter without dimensions: scalars become vectors
+    of one value, here and in the engine's checkpoints.
+    """
     model.to(ranks.device)
     trained = [p for p in model.parameters() if p.requires_grad]
+    for scalar in (p for p in trained if p.ndim == 0):
+        scalar.data = scalar.data.view(1)
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},

@@ -111,6 +111,7 @@ def train(
     if model_folder.exists() and resume == "auto":
         return model_folder
     ranks = initialise(config.timeout_minutes)
+    shapes = {name: value.shape for name, value in task.model.state_dict().items()}
     engine = build_engine(task.model, config.engine, ranks)
     run = _Run(task, config, ranks, engine, EMA(engine.module, config.ema_decay), folder)
     _resume(run, resume)
@@ -118,8 +119,8 @@ def train(
     try:
         with _stop_signals() as stop:
             _loop(run, stop, metrics, on_step)
-        weights = run.ema.shadow
         if ranks.is_first:
+            weights = {name: value.view(shapes[name]) for name, value in run.ema.shadow.items()}
             with committed_folder(model_folder) as scratch:
                 task.export(scratch, weights)
         barrier(ranks)

@@ -1,6 +1,6 @@
 """The record of the autoencoder: one clip's latents and all that decoding needs. No torch here.
 
-    C T H W   latent channels, latent frames, latent rows, latent columns
+C T H W   latent channels, latent frames, latent rows, latent columns
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,9 @@ class LatentVideo:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.latents.shape))
         source = f"{self.num_frames}x{self.height}x{self.width}"
-        return f"LatentVideo(latents={shape}, source={source}, fps={self.fps:g}, codec={self.codec})"
+        return (
+            f"LatentVideo(latents={shape}, source={source}, fps={self.fps:g}, codec={self.codec})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +58,7 @@ class LatentRow(Verdict):
     height: int = 0
     width: int = 0
     fps: float = 0.0
+    source_num_frames: int = 0
+    source_height: int = 0
+    source_width: int = 0
+    """the clip's own extent; larger than the above where it was shortened or scaled down"""

@@ -1,0 +1,175 @@
+"""Drawings as inline SVG: curves with axes, and packs as bars of coloured segments."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openreel.deploy.markup import Markup, element, together
+
+Grid = tuple[int, int, int]
+Point = tuple[float, float]
+
+_WIDTH, _HEIGHT = 400.0, 250.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 10.0, 38.0
+_SMOOTHING = 0.03
+"""of the curve's length: the span that the smoothed line averages over"""
+
+_PACK_WIDTH, _BAR, _GAP = 1080.0, 34.0, 9.0
+_HUES = {"landscape": 214, "square": 160, "portrait": 22}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One figure over the steps of a training run."""
+
+    name: str
+    points: tuple[Point, ...]
+    """(step, value)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One sample's part of a pack."""
+
+    grid: Grid
+    """(T, H, W) in tokens"""
+
+    @property
+    def num_tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def orientation(self) -> str:
+        _, rows, columns = self.grid
+        return "square" if rows == columns else "landscape" if columns > rows else "portrait"
+
+    @property
+    def label(self) -> str:
+        return "×".join(map(str, self.grid))
+
+
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """Exponential mean over _SMOOTHING of the length, without a start at zero (Adam's remedy)."""
+    keep = 1 - 1 / max(1.0, _SMOOTHING * len(points))
+    mean, weight, line = 0.0, 0.0, []
+    for step, value in points:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        line.append((step, mean / weight))
+    return line
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Values low to high on pixels start to end."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def place(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.logarithmic:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Round values inside: 1, 2, 5 of each decade, or every 1, 2, 5 times a power of ten."""
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found = [digit * 10.0**d for d in decades for digit in (1, 2, 5)]
+            return [v for v in found if self.low <= v <= self.high]
+        rough = (self.high - self.low) / 4
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _axes(points: Sequence[Point]) -> tuple[_Axis, _Axis]:
+    """x from 0 to the last step; y logarithmic where a loss falls far and stays above 0."""
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    logarithmic = low > 0 and high > 4 * low
+    if logarithmic:
+        low, high = low / 1.1, high * 1.1
+    else:
+        margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+        low, high = low - margin, high + margin
+    x = _Axis(0.0, max(1.0, points[-1][0]), _LEFT, _WIDTH - _RIGHT)
+    return x, _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, logarithmic)
+
+
+def curve_chart(curve: Curve) -> Markup:
+    """A smoothed line over its faint raw points, with labelled axes."""
+    if not curve.points:
+        return element("p", "no steps were recorded", class_="quiet")
+    x, y = _axes(curve.points)
+    parts = []
+    for value in y.ticks():
+        at = y.place(value)
+        parts.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=f"{at:.1f}", y2=f"{at:.1f}"))
+        label = element("text", f"{value:g}", x=_LEFT - 6, y=f"{at + 4:.1f}", text_anchor="end")
+        parts.append(label)
+    floor = _HEIGHT - _BOTTOM
+    for step in x.ticks():
+        at = f"{x.place(step):.1f}"
+        parts.append(element("line", x1=at, x2=at, y1=floor, y2=floor + 4))
+        parts.append(element("text", f"{step:g}", x=at, y=floor + 17, text_anchor="middle"))
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    scale = ", logarithmic" if y.logarithmic else ""
+    parts.append(element("text", "step", x=middle, y=_HEIGHT - 4, text_anchor="middle"))
+    down = f"translate(10 {floor / 2 + _TOP / 2:.0f}) rotate(-90)"
+    parts.append(element("text", f"loss{scale}", transform=down, text_anchor="middle"))
+    for place, value in curve.points:
+        cx, cy = f"{x.place(place):.1f}", f"{y.place(value):.1f}"
+        parts.append(element("circle", cx=cx, cy=cy, r=1.4))
+    line = [f"{x.place(s):.1f},{y.place(v):.1f}" for s, v in smoothed(curve.points)]
+    parts.append(element("polyline", points=" ".join(line)))
+    return _svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *parts)
+
+
+def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:
+    """One bar a pack, as long as its tokens; the rest of the bar is what stayed empty."""
+    longest = max((s.grid[0] for pack in packs for s in pack), default=1)
+    parts, top = [], 1.0
+    for pack in packs:
+        bar = {"y": top, "height": _BAR}
+        parts.append(element("rect", x=1, width=_PACK_WIDTH - 2, class_="empty", **bar))
+        left = 1.0
+        for segment in pack:
+            width = segment.num_tokens / capacity * (_PACK_WIDTH - 2)
+            parts.append(_segment(segment, left, width, top, _colour(segment, longest)))
+            left += width
+        top += _BAR + _GAP
+    return _svg(f"{len(packs)} packs", _PACK_WIDTH, top - _GAP + 1, "packs", *parts)
+
+
+def _colour(segment: Segment, longest: int) -> str:
+    """Hue by orientation, darker with more frames."""
+    share = (segment.grid[0] - 1) / max(1, longest - 1)
+    return f"hsl({_HUES[segment.orientation]} 52% {80 - 32 * share:.0f}%)"
+
+
+def _segment(segment: Segment, left: float, width: float, top: float, colour: str) -> Markup:
+    title = element("title", f"{segment.label}: {segment.num_tokens} tokens")
+    shown = [title, element("rect", x=f"{left:.2f}", y=top, width=f"{width:.2f}", height=_BAR)]
+    if width > 6.2 * len(segment.label):
+        place = {"x": f"{left + width / 2:.1f}", "y": top + _BAR / 2 + 4}
+        shown.append(element("text", segment.label, text_anchor="middle", **place))
+    return element("g", *shown, fill=colour)
+
+
+def pack_legend() -> Markup:
+    """What the colours of pack_chart say."""
+    swatches = [
+        element("span", element("i", style=f"background:hsl({hue} 52% 60%)"), name, class_="key")
+        for name, hue in _HUES.items()
+    ]
+    return element("p", *swatches, "darker: more frames", class_="legend")
+
+
+def _svg(label: str, width: float, height: float, class_: str, *parts: Markup) -> Markup:
+    box = f"0 0 {width:g} {height:g}"
+    return element("svg", together(*parts), viewBox=box, class_=class_, role="img", aria_label=label)

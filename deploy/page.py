@@ -1,0 +1,431 @@
+"""The demo's page: one HTML file that needs nothing beside it, from plain records.
+
+It computes nothing and runs no script: what is shown is what the records say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from openreel.deploy.charts import Curve, Segment, curve_chart, pack_chart, pack_legend
+from openreel.deploy.checker import Score, Summary
+from openreel.deploy.markup import Markup, data_uri, element, picture, together
+from openreel.pipeline.media import Frames
+
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+"""what the browser may load: nothing from outside the page"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What was run, on what, and how long each station took."""
+
+    command: str
+    versions: tuple[tuple[str, str], ...]
+    seconds: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipCard:
+    """One clip, or one that was judged and is not used."""
+
+    name: str
+    frame: Frames | None
+    """(H, W, 3); None where the file cannot be read any more"""
+    facts: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedFile:
+    """A file of which nothing is used."""
+
+    name: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curation:
+    """What came in, what is used, and why the rest is not."""
+
+    funnel: tuple[tuple[str, int, int, int], ...]
+    """(table, ok, rejected, failed)"""
+    seconds_used: float
+    cards: tuple[ClipCard, ...]
+    refused: tuple[RefusedFile, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A caption word by word; agreed is None where there is no truth to compare with."""
+
+    words: tuple[tuple[str, bool | None], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """One clip with its texts."""
+
+    frames: Frames
+    """(T, H, W, 3), a few of them"""
+    truth: str
+    """empty where no text came with the file"""
+    short: Said
+    dense: Said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioning:
+    """Captions beside the truth."""
+
+    exact_short: float | None
+    exact_dense: float | None
+    """shares of the clips with a truth whose caption is that, word for word; None: no such clip"""
+    num_compared: int
+    examples: tuple[Captioned, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """One clip through the autoencoder and back."""
+
+    facts: str
+    original: Frames
+    decoded: Frames
+    """(T, H, W, 3) each, the same few frames"""
+    psnr: float
+    """dB, over all frames of the clip"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How the denoiser's batches are filled."""
+
+    packs: tuple[tuple[Segment, ...], ...]
+    capacity: int
+    """tokens"""
+    mean_fill: float
+    """0 to 1, over num_packs packs"""
+    num_packs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One generated video."""
+
+    prompt: str
+    expanded: str
+    size_in_words: str
+    facts: str
+    width: int
+    height: int
+    content: bytes
+    """the MP4"""
+    link: str
+    sidecar: str
+    """addresses relative to the page"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """The checker's results of the trained and of an untrained denoiser, prompt by prompt."""
+
+    trained: tuple[Score, ...]
+    untrained: tuple[Score, ...]
+    trained_summary: Summary
+    untrained_summary: Summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything on the page, in the order in which it was made."""
+
+    run: Run
+    curation: Curation
+    captioning: Captioning
+    reconstructions: tuple[Reconstruction, ...]
+    packing: Packing
+    curves: tuple[Curve, ...]
+    videos: tuple[Video, ...]
+    checks: Checks
+
+
+def render(page: Page) -> str:
+    """The whole document."""
+    sections = {
+        "videos": ("Generated videos", _videos(page.videos)),
+        "checks": ("Do they show what was asked?", _checks(page.checks)),
+        "run": ("The run", _run(page.run)),
+        "clips": ("Clips", _clips(page.curation)),
+        "captions": ("Captions beside the truth", _captions(page.captioning)),
+        "reconstructions": ("Through the autoencoder", _rebuilt(page.reconstructions)),
+        "packing": ("Packing", _packing(page.packing)),
+        "curves": ("Training", _curves(page.curves)),
+    }
+    links = [element("a", title, href=f"#{name}") for name, (title, _) in sections.items()]
+    bodies = [
+        element("section", element("h2", title), body, id=name)
+        for name, (title, body) in sections.items()
+    ]
+    style = Markup((resources.files("openreel.deploy") / "page.css").read_text("utf-8"))
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", "openreel demo"),
+        element("style", style),
+    )
+    lead = (
+        "From a folder of raw videos to a text-to-video model and three videos of three shapes, "
+        f"in {_duration(sum(s for _, s in page.run.seconds))} on this machine. Nothing was "
+        "cropped, bucketed or brought to one shape on the way."
+    )
+    title = element("header", element("h1", "openreel"), element("p", lead, class_="lead"))
+    body = element("body", title, element("nav", *links), element("main", *bodies))
+    return "<!doctype html>" + element("html", head, body, lang="en")
+
+
+def _videos(videos: Sequence[Video]) -> Markup:
+    return element("div", *map(_video, videos), class_="videos")
+
+
+def _video(video: Video) -> Markup:
+    player = element(
+        "video",
+        src=data_uri(video.content, "video/mp4"),
+        width=video.width,
+        height=video.height,
+        style=f"width:calc({video.width}px * var(--zoom))",
+        controls=True,
+        loop=True,
+        muted=True,
+        autoplay=True,
+        playsinline=True,
+    )
+    links = [
+        element("a", "MP4", href=video.link),
+        element("a", "sidecar", href=video.sidecar),
+    ]
+    caption = element(
+        "figcaption",
+        element("h3", f"“{video.prompt}”"),
+        element("p", "expanded to: ", element("q", video.expanded)),
+        element("p", video.size_in_words, element("br"), video.facts, class_="quiet"),
+        element("p", *links, class_="links"),
+    )
+    return element("figure", element("div", player, class_="screen"), caption)
+
+
+def _checks(checks: Checks) -> Markup:
+    number = len(checks.trained)
+    note = (
+        f"{number} short prompts, one video each, 72 × 72 pixels. A program judged the pixels: the "
+        "hue of the most saturated area, its outline, the way of its centre. It is no person and "
+        "can err. “Untrained” is the same network with random weights, given the same "
+        "prompts and noise. The prompts combine words that the training captions use."
+    )
+    rows = [
+        _summary_row(name, getattr(checks.trained_summary, key), getattr(untrained, key))
+        for untrained in [checks.untrained_summary]
+        for name, key in (
+            ("colour", "colour"),
+            ("shape", "shape"),
+            ("direction", "direction"),
+            ("all three", "all"),
+        )
+    ]
+    summary = element("table", _head("right", "trained", "untrained"), *rows, class_="summary")
+    pairs = zip(checks.trained, checks.untrained, strict=True)
+    table = element(
+        "table",
+        _head("prompt", "seen, trained", "seen, untrained"),
+        *[_row(element("b", a.prompt), _seen(a), _seen(b)) for a, b in pairs],
+        class_="wide",
+    )
+    opened = element("details", element("summary", "prompt by prompt"), _scroll(table), open=True)
+    return together(element("p", note, class_="note"), summary, opened)
+
+
+def _summary_row(name: str, trained: float, untrained: float) -> Markup:
+    return _row(name, _meter(trained, "trained"), _meter(untrained, "untrained"))
+
+
+def _meter(share: float, kind: str) -> Markup:
+    bar = element("i", style=f"width:{100 * share:.1f}%", class_=kind)
+    track = element("span", bar, class_="track")
+    return element("span", track, element("b", f"{100 * share:.0f} %"), class_="meter")
+
+
+def _seen(score: Score) -> Markup:
+    parts = [
+        (score.seen_colour, score.colour),
+        (score.seen_shape, score.shape),
+        (score.seen_direction, score.direction),
+    ]
+    return together(*[_mark(text, right) for text, right in parts])
+
+
+def _mark(text: str, right: bool) -> Markup:
+    """A judged word; the sign says what the colour says."""
+    sign = element("span", "✓ " if right else "✗ ")
+    return element("span", sign, text, class_="chip good" if right else "chip bad")
+
+
+def _run(run: Run) -> Markup:
+    longest = max((seconds for _, seconds in run.seconds), default=1.0) or 1.0
+    rows = []
+    for name, seconds in run.seconds:
+        bar = element("i", style=f"width:{100 * seconds / longest:.1f}%")
+        track = element("span", bar, class_="track")
+        rows.append(_row(name, track, element("span", _duration(seconds), class_="number")))
+    total = _duration(sum(seconds for _, seconds in run.seconds))
+    rows.append(_row("total", "", element("b", total, class_="number")))
+    facts = [together(element("dt", name), element("dd", value)) for name, value in run.versions]
+    return element(
+        "div",
+        element("div", element("pre", run.command), element("dl", *facts)),
+        element("table", *rows, class_="seconds"),
+        class_="columns",
+    )
+
+
+def _clips(curation: Curation) -> Markup:
+    funnel = element(
+        "table",
+        _head("table", "ok", "rejected", "failed"),
+        *[_row(name, *counts) for name, *counts in curation.funnel],
+        class_="funnel",
+    )
+    used = element("p", f"{curation.seconds_used:.1f} s of clips are used.", class_="note")
+    parts = [used, funnel, element("div", *map(_card, curation.cards), class_="cards")]
+    if curation.refused:
+        refused = element(
+            "table",
+            _head("file", "status", "reason"),
+            *[_row(file.name, file.status, file.reason) for file in curation.refused],
+            class_="wide",
+        )
+        parts += [element("h3", "Files of which nothing is used"), _scroll(refused)]
+    return together(*parts)
+
+
+def _card(card: ClipCard) -> Markup:
+    shown = element("span", "not readable any more", class_="quiet")
+    if card.frame is not None:
+        shown = picture(card.frame, card.name)
+    verdict = card.status if card.status == "ok" else f"{card.status}: {card.reason}"
+    good = "good" if card.status == "ok" else "bad"
+    caption = element(
+        "figcaption",
+        element("span", card.name, class_="name"),
+        element("span", card.facts, class_="quiet"),
+        element("span", verdict, class_=f"verdict {good}"),
+    )
+    return element("figure", element("div", shown, class_="screen"), caption)
+
+
+def _captions(captioning: Captioning) -> Markup:
+    note = "No clip came with a text to compare with."
+    if captioning.exact_short is not None and captioning.exact_dense is not None:
+        note = (
+            f"Of {captioning.num_compared} clips that came with texts, "
+            f"{100 * captioning.exact_short:.0f} % of the short captions and "
+            f"{100 * captioning.exact_dense:.0f} % of the dense ones are the truth word for word. "
+            "The captioner was trained on these texts, so this says how well it learnt them, not "
+            "how well it would do elsewhere. Underlined words differ from the truth."
+        )
+    examples = [
+        element(
+            "article",
+            _strip(example.frames, "clip"),
+            element(
+                "dl",
+                together(element("dt", "truth"), element("dd", _truth(example))),
+                together(element("dt", "short"), element("dd", _said(example.short))),
+                together(element("dt", "dense"), element("dd", _said(example.dense))),
+            ),
+        )
+        for example in captioning.examples
+    ]
+    return together(
+        element("p", note, class_="note"), element("div", *examples, class_="captions")
+    )
+
+
+def _truth(example: Captioned) -> Markup:
+    if example.truth:
+        return together(example.truth)
+    return element("span", "no text came with the file", class_="quiet")
+
+
+def _said(said: Said) -> Markup:
+    words: list[Markup] = []
+    for word, agreed in said.words:
+        shown = element("u", word) if agreed is False else together(word)
+        words += [shown, together(" ")]
+    marks = [agreed for _, agreed in said.words if agreed is not None]
+    if marks:
+        words.append(_mark(f"{sum(marks)} of {len(marks)} words", all(marks)))
+    return together(*words)
+
+
+def _strip(frames: Frames, description: str) -> Markup:
+    shown = [picture(f, f"{description}, frame {i + 1}") for i, f in enumerate(frames)]
+    return element("div", *shown, class_="strip")
+
+
+def _rebuilt(reconstructions: Sequence[Reconstruction]) -> Markup:
+    note = (
+        "Above: frames of a clip as they were read. Below: the same frames decoded from the "
+        "latents that the denoiser is trained on. PSNR is over all frames of the clip."
+    )
+    pairs = [
+        element(
+            "figure",
+            _strip(item.original, "original"),
+            _strip(item.decoded, "decoded"),
+            element("figcaption", element("b", f"{item.psnr:.1f} dB"), f" · {item.facts}"),
+        )
+        for item in reconstructions
+    ]
+    return together(element("p", note, class_="note"), element("div", *pairs, class_="pairs"))
+
+
+def _packing(packing: Packing) -> Markup:
+    note = (
+        f"Each bar is one pack of at most {packing.capacity:,} tokens. Each block is one clip or "
+        "image at its own size, labelled frames × rows × columns in tokens; attention stays "
+        f"within a block. {packing.num_packs} packs in a row are "
+        f"{100 * packing.mean_fill:.1f} % full on average."
+    )
+    chart = pack_chart(packing.packs, packing.capacity)
+    return together(element("p", note, class_="note"), pack_legend(), _scroll(chart))
+
+
+def _curves(curves: Sequence[Curve]) -> Markup:
+    drawn = [
+        element("figure", element("figcaption", curve.name), curve_chart(curve)) for curve in curves
+    ]
+    return element("div", *drawn, class_="curves")
+
+
+def _head(*names: str) -> Markup:
+    return element("tr", *[element("th", name, scope="col") for name in names])
+
+
+def _row(*cells: object) -> Markup:
+    return element("tr", *[element("td", cell) for cell in cells])
+
+
+def _scroll(wide: Markup) -> Markup:
+    return element("div", wide, class_="scroll")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"

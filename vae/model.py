@@ -1,0 +1,206 @@
+"""The autoencoder as others use it: uint8 frames of any size and length in, the same out.
+
+On a CPU in fp32 the results are exact: streamed in any chunks, tiled at any side, or whole, the
+bits are the same, and a frame never depends on a later one.
+
+    T H W     frames, rows, columns of pixels
+    t h w C   the same of latents, and their channels
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from openreel.pipeline.errors import InputError
+from openreel.vae.blocks import Past
+from openreel.vae.coder import Decoder, Encoder
+from openreel.vae.config import AutoencoderConfig
+from openreel.vae.latent import LatentVideo
+from openreel.vae.stream import run
+from openreel.vae.tiling import TilePlan, plan, tiles
+
+Frames = npt.NDArray[np.uint8]
+Latents = npt.NDArray[np.float32]
+
+
+@contextlib.contextmanager
+def _exact_arithmetic() -> Iterator[None]:
+    """No gradients, and kernels that do not depend on the shape around a position.
+
+    oneDNN picks another kernel, with another order of summation, for another image size; torch's
+    own convolution does not.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the switch warns about an unrelated GPU setting
+        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def _checked(frames: Frames) -> Frames:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames: got {frames.dtype} {frames.shape}; accepted: uint8 (T, H, W, 3)")
+    return frames
+
+
+def whole_cells(frames_THWC: Tensor, side: int) -> Tensor:
+    """Fill up to multiples of side by repeating the last row and the last column."""
+    height, width = frames_THWC.shape[1:3]
+    rows = torch.arange(-(-height // side) * side).clamp(max=height - 1)
+    columns = torch.arange(-(-width // side) * side).clamp(max=width - 1)
+    return frames_THWC[:, rows][:, :, columns]
+
+
+class Autoencoder(nn.Module):
+    """A causal spacetime autoencoder with a continuous (mean and variance) head."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.channels))
+        self.register_buffer("latent_std", torch.ones(config.channels))
+        self._identity: tuple[tuple[int, ...], str] = ((), "")
+
+    @property
+    def codec(self) -> str:
+        """16-digit identity: digest of the config (with the micro-step) and of all weights."""
+        tensors = self.state_dict()
+        versions = tuple(n for x in tensors.values() for n in (x.data_ptr(), x._version))
+        if self._identity[0] != versions:
+            digest = hashlib.sha256(
+                json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode()
+            )
+            for name, x in sorted(tensors.items()):
+                digest.update(name.encode())
+                digest.update(x.detach().float().cpu().numpy().tobytes())
+            self._identity = (versions, digest.hexdigest()[:16])
+        return self._identity[1]
+
+    @property
+    def halo(self) -> int:
+        """Cells of margin that make a tile exact."""
+        return -(-max(self.encoder.reach, self.decoder.reach) // self.config.space_factor)
+
+    def plan(self, height: int, width: int, budget_bytes: int) -> TilePlan:
+        """The tile side that fits a memory budget; give its .side to encode and decode."""
+        return plan(
+            self.config, halo=self.halo, height=height, width=width, budget_bytes=budget_bytes
+        )
+
+    def moments(self, x_THWC: Tensor, past: Past) -> tuple[Tensor, Tensor, Past]:
+        """Mean and log variance (t, h, w, C), not normalised, of pixels in [-1, 1].
+
+        H and W are multiples of the space factor. T is 1 + a multiple of the time factor at the
+        start of a stream (past is None), a multiple of it later.
+        """
+        features, kept = self.encoder(x_THWC, past)
+        mean, log_variance = features.chunk(2, dim=-1)
+        return mean, log_variance.clamp(-20, 10), kept
+
+    def encode_step(self, frames_THWC: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """One micro-step: uint8 frames (whole cells in H and W) -> normalised (t, h, w, C)."""
+        with _exact_arithmetic():
+            x = frames_THWC.to(self.latent_mean.device, torch.float32) / 127.5 - 1
+            mean, _, kept = self.moments(x, past)
+            return ((mean - self.latent_mean) / self.latent_std).cpu(), kept
+
+    def decode_step(self, latents_thwC: Tensor, past: Past) -> tuple[Tensor, Past]:
+        """One micro-step: normalised latents (t, h, w, C) -> uint8 frames (T, H, W, 3)."""
+        with _exact_arithmetic():
+            z = latents_thwC.to(self.latent_mean) * self.latent_std + self.latent_mean
+            x, kept = self.decoder(z, past)
+            return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu(), kept
+
+    def encode_stream(self, chunks: Iterable[Frames]) -> Iterator[Latents]:
+        """Chunks (T, H, W, 3) of a video, any T >= 1 -> latents (C, t, h, w) as they are known."""
+        size = self.config.step * self.config.time_factor
+        padded = (self._whole_cells(chunk) for chunk in chunks)
+        for latents in run(self.encode_step, size, padded):
+            yield rearrange(latents, "t h w c -> c t h w").contiguous().numpy()
+
+    def decode_stream(
+        self, chunks: Iterable[Latents], *, height: int, width: int, num_frames: int | None = None
+    ) -> Iterator[Frames]:
+        """Latents (C, t, h, w), any t >= 1 -> frames (T, height, width, 3) as they are known.
+
+        Without num_frames the last latent's frames all come out, those of the padding too.
+        """
+        parts = (rearrange(torch.from_numpy(chunk), "c t h w -> t h w c") for chunk in chunks)
+        left = num_frames
+        for frames in run(self.decode_step, self.config.step, parts):
+            kept = frames[:left, :height, :width].numpy()
+            left = None if left is None else left - len(kept)
+            if len(kept):
+                yield kept
+
+    def encode_video(self, frames: Frames, fps: float, *, tile: int | None = None) -> LatentVideo:
+        """Encode (T, H, W, 3) uint8, any T, H, W >= 1.
+
+        Args:
+            fps: frames a second; 0 for a single image.
+            tile: side of the tiles in cells, see plan(); None is the whole frame at once. The
+                latents are the same.
+        """
+        num_frames, height, width, _ = _checked(frames).shape
+        shape = self.config.latent_shape(num_frames, height, width)
+        latents = np.empty(shape, np.float32)
+        scale = self.config.space_factor
+        padded = self._whole_cells(frames)
+        for rows, columns in tiles(*shape[2:], tile or max(shape[2:]), self.halo):
+            part = padded[:, rows.outer(scale), columns.outer(scale)].numpy()
+            at = 0
+            for chunk in self.encode_stream([part]):
+                end = at + chunk.shape[1]
+                own = chunk[:, :, rows.crop(), columns.crop()]
+                latents[:, at:end, rows.own(), columns.own()] = own
+                at = end
+        return LatentVideo(
+            latents=latents,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+            codec=self.codec,
+        )
+
+    def decode_video(self, video: LatentVideo, *, tile: int | None = None) -> Frames:
+        """Decode to (T, H, W, 3) uint8, of exactly the source's extent.
+
+        Raises:
+            InputError: the latents come from another autoencoder, or their shape does not fit.
+        """
+        if video.codec != self.codec:
+            raise InputError("codec", video.codec, f"{self.codec}, the loaded autoencoder's")
+        shape = self.config.latent_shape(video.num_frames, video.height, video.width)
+        if video.latents.shape != shape:
+            raise InputError("latents", video.latents.shape, f"{shape} for this extent")
+        frames = np.empty((video.num_frames, video.height, video.width, 3), np.uint8)
+        scale = self.config.space_factor
+        for rows, columns in tiles(*shape[2:], tile or max(shape[2:]), self.halo):
+            part = video.latents[:, :, rows.outer(), columns.outer()]
+            target = frames[:, rows.own(scale), columns.own(scale)]
+            at = 0
+            outer = (part.shape[2] * scale, part.shape[3] * scale)
+            for chunk in self.decode_stream(
+                [part], height=outer[0], width=outer[1], num_frames=video.num_frames
+            ):
+                own = chunk[:, rows.crop(scale), columns.crop(scale)]
+                target[at : at + len(own)] = own[:, : target.shape[1], : target.shape[2]]
+                at += len(own)
+        return frames
+
+    def _whole_cells(self, frames: Frames) -> Tensor:
+        return whole_cells(torch.from_numpy(_checked(frames)), self.config.space_factor)
