@@ -1,0 +1,39 @@
+"""A name is either absent, old and whole, or new and whole."""
+
+from pathlib import Path
+
+import pytest
+
+from openreel.pipeline.commit import committed_file, committed_folder, is_temporary, write_text
+from openreel.pipeline.keyed import generator, uniform
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    write_text(path, "old")
+    with pytest.raises(OSError, match="disk"), committed_file(path) as scratch:
+        scratch.write_text("half of the n")
+        assert is_temporary(scratch)
+        assert path.read_text() == "old"
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with pytest.raises(RuntimeError), committed_folder(path) as scratch:
+        (scratch / "weights").write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with committed_folder(path) as scratch:
+        (scratch / "weights").write_text("all")
+        assert not path.exists()
+    assert (path / "weights").read_text() == "all"
+
+
+def test_keyed_numbers_depend_on_the_key_alone() -> None:
+    first = [uniform(0, "noise", clip) for clip in "abc"]
+    generator(0, "noise", "a").random(1000)
+    assert [uniform(0, "noise", clip) for clip in "cba"] == first[::-1]
+    assert len({*first, uniform(1, "noise", "a"), uniform(0, "noisea", "")}) == 5

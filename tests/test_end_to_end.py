@@ -1,0 +1,122 @@
+"""The whole road in small: real files, real Ray, real DeepSpeed, and SIGKILL on the way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from openreel.pipeline import table
+from openreel.pipeline.clip import Clip, Source, Video
+from openreel.recaption.caption import ClipCaptions
+from openreel.vae.latent import LatentRow
+
+TABLES = {
+    "videos": Video,
+    "clips": Clip,
+    "captions": ClipCaptions,
+    "latents": LatentRow,
+}
+
+
+def demo(output: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-c", "from openreel.deploy.cli import main; main()"]
+    return [*command, "demo", "--recipe", "smoke", "--output", str(output), *options]
+
+
+def tables(output: Path) -> dict[str, dict[str, str]]:
+    """Key -> status of every row of every table."""
+    found = {}
+    for name, record in TABLES.items():
+        rows = table.read(output / "dataset" / name, record)
+        key = table.key_of(output / "dataset" / name)
+        found[name] = {str(getattr(row, key)): row.status for row in rows}
+    return found
+
+
+def finished(output: Path, *options: str) -> None:
+    done = subprocess.run(demo(output, *options), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("whole")
+    finished(output)
+    return output
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_three_videos_a_sheet_and_a_page(whole: Path) -> None:
+    sizes = set()
+    for path in (whole / "videos").glob("*.mp4"):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            assert sum(1 for _ in container.decode(stream)) == 13
+            sizes.add((stream.width, stream.height))
+        assert json.loads(path.with_suffix(".json").read_text())["width"] == stream.width
+    assert sizes == {(128, 72), (96, 96), (72, 128)}
+    assert (whole / "contact-sheet.png").stat().st_size > 1000
+    page = (whole / "index.html").read_text()
+    assert all(word in page for word in ("a red ball moves right", "128 wide", "untrained"))
+    found = tables(whole)
+    assert len(found["clips"]) > 10
+    assert all(set(rows.values()) == {"ok"} for rows in found.values())
+    assert set(found["clips"]) == set(found["captions"]) == set(found["latents"])
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_finishes_with_the_same_tables(whole: Path, tmp_path: Path) -> None:
+    moments, kills = random.Random(7), 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            demo(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + moments.uniform(4, 30)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.1)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    finished(tmp_path)
+    assert tables(tmp_path) == tables(whole)
+    assert len(list((tmp_path / "videos").glob("*.mp4"))) == 3
+    assert not list(tmp_path.rglob("*.latents.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_users_folder_joins_and_what_is_refused_is_told(media: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    names = ("corrupt_empty.flv", "audio_only_two_tracks.mp4", "keyboard_rot90.mov")
+    for name in (*names, "carphone_pristine_qcif.mp4", "newtons_cradle.gif"):
+        (own / name).symlink_to(media / "video" / name)
+    (own / "notes.mp4").write_text("this is no video")
+    (own / "empty.mp4").touch()
+    output = tmp_path / "out"
+    finished(output, "--videos", str(own))
+    rows = table.read(output / "dataset" / "sources", Source)
+    videos = {row.uri: row for row in table.read(output / "dataset" / "videos", Video)}
+    mine = {Path(row.uri).name for row in rows if Path(row.uri).parent.name == "own"}
+    assert mine == {path.name for path in own.iterdir()}
+    refused = {Path(row.uri).name: row.reason for row in videos.values() if row.status != "ok"}
+    assert set(refused) == {
+        "corrupt_empty.flv",
+        "audio_only_two_tracks.mp4",
+        "notes.mp4",
+        "empty.mp4",
+    }
+    assert all(refused.values())
+    page = (output / "index.html").read_text()
+    assert all(name in page for name in refused)
