@@ -101,33 +101,37 @@ def _axes(points: Sequence[Point]) -> tuple[_Axis, _Axis]:
     return x, _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
+def _ticks(x: _Axis, y: _Axis) -> list[Markup]:
+    """Lines across, ticks below, and their labels."""
+    parts = []
+    for value in y.ticks():
+        at = round(y.place(value), 1)
+        parts.append(element("line", x1=x.start, x2=x.end, y1=at, y2=at))
+        parts.append(element("text", f"{value:g}", x=x.start - 6, y=at + 4, text_anchor="end"))
+    for step in x.ticks():
+        at = round(x.place(step), 1)
+        parts.append(element("line", x1=at, x2=at, y1=y.start, y2=y.start + 4))
+        parts.append(element("text", f"{step:g}", x=at, y=y.start + 17, text_anchor="middle"))
+    across, down = (x.start + x.end) / 2, (y.start + y.end) / 2
+    scale = "loss, logarithmic" if y.logarithmic else "loss"
+    turned = f"translate(10 {down:.0f}) rotate(-90)"
+    parts.append(element("text", "step", x=across, y=_HEIGHT - 4, text_anchor="middle"))
+    parts.append(element("text", scale, transform=turned, text_anchor="middle"))
+    return parts
+
+
 def curve_chart(curve: Curve) -> Markup:
     """A smoothed line over its faint raw points, with labelled axes."""
     if not curve.points:
         return element("p", "no steps were recorded", class_="quiet")
     x, y = _axes(curve.points)
-    parts = []
-    for value in y.ticks():
-        at = y.place(value)
-        parts.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=f"{at:.1f}", y2=f"{at:.1f}"))
-        label = element("text", f"{value:g}", x=_LEFT - 6, y=f"{at + 4:.1f}", text_anchor="end")
-        parts.append(label)
-    floor = _HEIGHT - _BOTTOM
-    for step in x.ticks():
-        at = f"{x.place(step):.1f}"
-        parts.append(element("line", x1=at, x2=at, y1=floor, y2=floor + 4))
-        parts.append(element("text", f"{step:g}", x=at, y=floor + 17, text_anchor="middle"))
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    scale = ", logarithmic" if y.logarithmic else ""
-    parts.append(element("text", "step", x=middle, y=_HEIGHT - 4, text_anchor="middle"))
-    down = f"translate(10 {floor / 2 + _TOP / 2:.0f}) rotate(-90)"
-    parts.append(element("text", f"loss{scale}", transform=down, text_anchor="middle"))
-    for place, value in curve.points:
-        cx, cy = f"{x.place(place):.1f}", f"{y.place(value):.1f}"
-        parts.append(element("circle", cx=cx, cy=cy, r=1.4))
+    raw = [
+        element("circle", cx=round(x.place(step), 1), cy=round(y.place(value), 1), r=1.4)
+        for step, value in curve.points
+    ]
     line = [f"{x.place(s):.1f},{y.place(v):.1f}" for s, v in smoothed(curve.points)]
-    parts.append(element("polyline", points=" ".join(line)))
-    return _svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *parts)
+    drawn = [*_ticks(x, y), *raw, element("polyline", points=" ".join(line))]
+    return _svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *drawn)
 
 
 def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:
@@ -172,4 +176,6 @@ def pack_legend() -> Markup:
 
 def _svg(label: str, width: float, height: float, class_: str, *parts: Markup) -> Markup:
     box = f"0 0 {width:g} {height:g}"
-    return element("svg", together(*parts), viewBox=box, class_=class_, role="img", aria_label=label)
+    return element(
+        "svg", together(*parts), viewBox=box, class_=class_, role="img", aria_label=label
+    )

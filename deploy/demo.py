@@ -209,7 +209,7 @@ def check(config: Recipe, place: Place) -> None:
     )
     models = {
         "trained": bundle.denoiser,
-        "untrained": Denoiser(untrained.eval(), bundle.denoiser.shift, {}),
+        "untrained": Denoiser(untrained.eval(), bundle.denoiser.method, {}),
     }
     results = {name: _scores(bundle, model, config, name) for name, model in models.items()}
     write_text(place.checks, json.dumps(results, indent=1))

@@ -18,7 +18,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def element(name: str, *children: Child, **attributes: object) -> Markup:
+def element(name: str, /, *children: Child, **attributes: object) -> Markup:
     """<name attributes>children</name>.
 
     class_ is class and stroke_width is stroke-width; True is a bare attribute, False and None are

@@ -4,152 +4,28 @@ It computes nothing and runs no script: what is shown is what the records say.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 
-from openreel.deploy.charts import Curve, Segment, curve_chart, pack_chart, pack_legend
-from openreel.deploy.checker import Score, Summary
+from openreel.deploy.charts import Curve, curve_chart, pack_chart, pack_legend
+from openreel.deploy.checker import Score
 from openreel.deploy.markup import Markup, data_uri, element, picture, together
+from openreel.deploy.page_data import (
+    Captioned,
+    Captioning,
+    Checks,
+    ClipCard,
+    Curation,
+    Packing,
+    Page,
+    Reconstruction,
+    Run,
+    Said,
+    Video,
+)
 from openreel.pipeline.media import Frames
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 """what the browser may load: nothing from outside the page"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What was run, on what, and how long each station took."""
-
-    command: str
-    versions: tuple[tuple[str, str], ...]
-    seconds: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipCard:
-    """One clip, or one that was judged and is not used."""
-
-    name: str
-    frame: Frames | None
-    """(H, W, 3); None where the file cannot be read any more"""
-    facts: str
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedFile:
-    """A file of which nothing is used."""
-
-    name: str
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curation:
-    """What came in, what is used, and why the rest is not."""
-
-    funnel: tuple[tuple[str, int, int, int], ...]
-    """(table, ok, rejected, failed)"""
-    seconds_used: float
-    cards: tuple[ClipCard, ...]
-    refused: tuple[RefusedFile, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """A caption word by word; agreed is None where there is no truth to compare with."""
-
-    words: tuple[tuple[str, bool | None], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Captioned:
-    """One clip with its texts."""
-
-    frames: Frames
-    """(T, H, W, 3), a few of them"""
-    truth: str
-    """empty where no text came with the file"""
-    short: Said
-    dense: Said
-
-
-@dataclass(frozen=True, kw_only=True)
-class Captioning:
-    """Captions beside the truth."""
-
-    exact_short: float | None
-    exact_dense: float | None
-    """shares of the clips with a truth whose caption is that, word for word; None: no such clip"""
-    num_compared: int
-    examples: tuple[Captioned, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reconstruction:
-    """One clip through the autoencoder and back."""
-
-    facts: str
-    original: Frames
-    decoded: Frames
-    """(T, H, W, 3) each, the same few frames"""
-    psnr: float
-    """dB, over all frames of the clip"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Packing:
-    """How the denoiser's batches are filled."""
-
-    packs: tuple[tuple[Segment, ...], ...]
-    capacity: int
-    """tokens"""
-    mean_fill: float
-    """0 to 1, over num_packs packs"""
-    num_packs: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Video:
-    """One generated video."""
-
-    prompt: str
-    expanded: str
-    size_in_words: str
-    facts: str
-    width: int
-    height: int
-    content: bytes
-    """the MP4"""
-    link: str
-    sidecar: str
-    """addresses relative to the page"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checks:
-    """The checker's results of the trained and of an untrained denoiser, prompt by prompt."""
-
-    trained: tuple[Score, ...]
-    untrained: tuple[Score, ...]
-    trained_summary: Summary
-    untrained_summary: Summary
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Everything on the page, in the order in which it was made."""
-
-    run: Run
-    curation: Curation
-    captioning: Captioning
-    reconstructions: tuple[Reconstruction, ...]
-    packing: Packing
-    curves: tuple[Curve, ...]
-    videos: tuple[Video, ...]
-    checks: Checks
 
 
 def render(page: Page) -> str:
@@ -169,7 +45,7 @@ def render(page: Page) -> str:
         element("section", element("h2", title), body, id=name)
         for name, (title, body) in sections.items()
     ]
-    style = Markup((resources.files("openreel.deploy") / "page.css").read_text("utf-8"))
+    style = Markup(Path(__file__).with_name("page.css").read_text("utf-8"))
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -227,15 +103,12 @@ def _checks(checks: Checks) -> Markup:
         "can err. “Untrained” is the same network with random weights, given the same "
         "prompts and noise. The prompts combine words that the training captions use."
     )
+    trained, untrained = checks.trained_summary, checks.untrained_summary
     rows = [
-        _summary_row(name, getattr(checks.trained_summary, key), getattr(untrained, key))
-        for untrained in [checks.untrained_summary]
-        for name, key in (
-            ("colour", "colour"),
-            ("shape", "shape"),
-            ("direction", "direction"),
-            ("all three", "all"),
-        )
+        _summary_row("colour", trained.colour, untrained.colour),
+        _summary_row("shape", trained.shape, untrained.shape),
+        _summary_row("direction", trained.direction, untrained.direction),
+        _summary_row("all three", trained.all, untrained.all),
     ]
     summary = element("table", _head("right", "trained", "untrained"), *rows, class_="summary")
     pairs = zip(checks.trained, checks.untrained, strict=True)
@@ -350,9 +223,7 @@ def _captions(captioning: Captioning) -> Markup:
         )
         for example in captioning.examples
     ]
-    return together(
-        element("p", note, class_="note"), element("div", *examples, class_="captions")
-    )
+    return together(element("p", note, class_="note"), element("div", *examples, class_="captions"))
 
 
 def _truth(example: Captioned) -> Markup:

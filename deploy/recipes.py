@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openreel.dit.engine import EngineConfig
-from openreel.dit.flow import ShiftConfig
+from openreel.dit.flow import RectifiedFlow, ShiftConfig
 from openreel.dit.sample import SampleConfig
 from openreel.dit.train import DenoiserTaskConfig
 from openreel.dit.trainer import TrainConfig
@@ -27,6 +27,7 @@ from openreel.pipeline.errors import InputError
 from openreel.recaption.run import RecaptionConfig
 from openreel.recaption.train import CaptionerTrainConfig
 from openreel.vae.config import AutoencoderConfig, base, tiny
+from openreel.vae.losses import LossWeights
 from openreel.vae.run import EncodeConfig
 from openreel.vae.train import VaeTrainConfig
 
@@ -112,8 +113,10 @@ def demo() -> Recipe:
         captioner=CaptionerRecipe(
             task=CaptionerTrainConfig(batch_size=32),
             train=TrainConfig(
-                steps=600,
-                engine=EngineConfig(learning_rate=2e-3, warmup_steps=30),
+                steps=800,
+                engine=EngineConfig(
+                    learning_rate=2e-3, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.05
+                ),
                 ema_decay=0.98,
                 save_every=100,
             ),
@@ -121,12 +124,12 @@ def demo() -> Recipe:
         recaption=RecaptionConfig(),
         autoencoder=AutoencoderRecipe(
             model=tiny(),
-            task=VaeTrainConfig(),
+            task=VaeTrainConfig(batch_pixels=1, loss=LossWeights(ssim=0.0)),
             train=TrainConfig(
-                steps=500,
-                engine=EngineConfig(learning_rate=3e-3, warmup_steps=30),
+                steps=1000,
+                engine=EngineConfig(learning_rate=2e-3, warmup_steps=100, betas=(0.9, 0.98)),
                 ema_decay=0.98,
-                save_every=100,
+                save_every=200,
             ),
             read=EncodeConfig(max_area=96 * 96, max_frames=17),
         ),
@@ -135,16 +138,18 @@ def demo() -> Recipe:
             dim=192,
             depth=6,
             num_heads=6,
-            packer=PackerConfig(max_tokens=4096, look_ahead=64),
-            task=DenoiserTaskConfig(shift=ShiftConfig(base_tokens=32)),
+            packer=PackerConfig(max_tokens=768, look_ahead=64),
+            task=DenoiserTaskConfig(
+                flow=RectifiedFlow(predicts="data"), shift=ShiftConfig(base_tokens=32)
+            ),
             train=TrainConfig(
-                steps=300,
+                steps=1200,
                 engine=EngineConfig(learning_rate=2e-3, warmup_steps=20),
-                ema_decay=0.97,
-                save_every=50,
+                ema_decay=0.98,
+                save_every=150,
             ),
         ),
-        sample=SampleConfig(steps=24, guidance=4.0),
+        sample=SampleConfig(steps=24, guidance=3.0),
     )
 
 

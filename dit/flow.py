@@ -8,7 +8,7 @@ One interface; rectified flow is the default (Liu et al., arXiv 2209.03003; Esse
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,26 +25,52 @@ class Objective(Protocol):
         """The noisy data at a level."""
 
     def target(self, clean_LC: Tensor, noise_LC: Tensor, levels_L1: Tensor) -> Tensor:
-        """What the network should predict."""
+        """The velocity that training compares with."""
 
-    def denoise(self, noisy_LC: Tensor, predicted_LC: Tensor, levels_L1: Tensor) -> Tensor:
-        """The clean data that a prediction stands for."""
+    def velocity(self, noisy_LC: Tensor, output_LC: Tensor, levels_L1: Tensor) -> Tensor:
+        """The velocity that the network's output stands for."""
+
+    def denoise(self, noisy_LC: Tensor, output_LC: Tensor, levels_L1: Tensor) -> Tensor:
+        """The clean data that the network's output stands for."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class RectifiedFlow:
-    """Straight lines from data to noise; the network predicts their direction."""
+    """Straight lines from data to noise: x_s = (1 - s) x_0 + s e, velocity v = e - x_0.
+
+    The network gives v itself or, as Sora's report says of theirs, the clean patches x_0, from
+    which v = (x_s - x_0) / s. Clean patches need not carry the noise through the network, which a
+    narrow one learns much sooner (Li and He, arXiv 2511.13720); the loss is on v in both cases.
+    """
+
+    predicts: Literal["velocity", "data"] = "velocity"
+    floor: float = 0.05
+    """least level that v is divided by in training with data prediction"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor < 1:
+            raise InputError("floor", self.floor, "0 < floor < 1")
 
     def corrupt(self, clean_LC: Tensor, noise_LC: Tensor, levels_L1: Tensor) -> Tensor:
         """x_s = (1 - s) x_0 + s e"""
         return (1 - levels_L1) * clean_LC + levels_L1 * noise_LC
 
     def target(self, clean_LC: Tensor, noise_LC: Tensor, levels_L1: Tensor) -> Tensor:
-        """v = e - x_0"""
-        return noise_LC - clean_LC
+        """v = e - x_0, scaled down below the floor as velocity() is."""
+        velocity = noise_LC - clean_LC
+        if self.predicts == "velocity":
+            return velocity
+        return velocity * (levels_L1 / self.floor).clamp(max=1)
 
-    def denoise(self, noisy_LC: Tensor, predicted_LC: Tensor, levels_L1: Tensor) -> Tensor:
-        """x_0 = x_s - s v"""
-        return noisy_LC - levels_L1 * predicted_LC
+    def velocity(self, noisy_LC: Tensor, output_LC: Tensor, levels_L1: Tensor) -> Tensor:
+        """v, or (x_s - x_0) / s"""
+        if self.predicts == "velocity":
+            return output_LC
+        return (noisy_LC - output_LC) / levels_L1.clamp(min=self.floor)
+
+    def denoise(self, noisy_LC: Tensor, output_LC: Tensor, levels_L1: Tensor) -> Tensor:
+        """x_0 = x_s - s v, or x_0"""
+        return noisy_LC - levels_L1 * output_LC if self.predicts == "velocity" else output_LC
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,12 +91,15 @@ def sample(
     for step in range(config.steps):
         levels_S = torch.tensor([float(s.sigmas[step]) for s in solvers], device=device)
         copies = 2 if guided else 1
-        predicted = dit(noisy.repeat(copies, 1), levels_S.repeat(copies), batch.text, layout)
+        levels_S, inputs = levels_S.repeat(copies), noisy.repeat(copies, 1)
+        levels_L1 = levels_S[layout.row_of_token_L // 2, None]
+        output = dit(inputs, levels_S, batch.text, layout)
+        velocity = (inputs - denoiser.method.flow.denoise(inputs, output, levels_L1)) / levels_L1
         if guided:
-            toward, away = predicted.chunk(2)
-            predicted = away + config.guidance * (toward - away)
+            toward, away = velocity.chunk(2)
+            velocity = away + config.guidance * (toward - away)
         pieces = zip(
-            solvers, torch.split(predicted, lengths), torch.split(noisy, lengths), strict=True
+            solvers, torch.split(velocity, lengths), torch.split(noisy, lengths), strict=True
         )
         stepped = [s.step(v, s.timesteps[step], x).prev_sample for s, v, x in pieces]
         noisy = torch.where(known, clean, torch.cat(stepped))
@@ -143,7 +146,7 @@ def _solver(config: SampleConfig, denoiser: Denoiser, grid: tuple[int, int, int]
     )
 
     even = np.linspace(1.0, 1.0 / config.steps, config.steps)
-    levels = shifted(even, denoiser.shift.shift(grid))
+    levels = shifted(even, denoiser.method.shift.shift(grid))
     if config.solver == "euler":
         solver = FlowMatchEulerDiscreteScheduler(shift=1.0)
         solver.set_timesteps(sigmas=levels.tolist())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from openreel.dit.conditioning import TaskMix
 from openreel.dit.flow import Objective, RectifiedFlow, ShiftConfig, shifted
 from openreel.dit.model import DiT
-from openreel.dit.weights import save_dit
+from openreel.dit.weights import Method, save_dit
 from openreel.packing.batch import PackedBatch
 from openreel.packing.loader import PackLoader
 from openreel.pipeline.keyed import generator
@@ -33,6 +33,7 @@ class DenoiserTaskConfig:
     level_mean: float = 0.0
     level_std: float = 1.0
     """the logit of the unshifted level is normal with these (arXiv 2403.03206, eq. 19)"""
+    flow: RectifiedFlow = field(default_factory=RectifiedFlow)
     shift: ShiftConfig = field(default_factory=ShiftConfig)
     tasks: TaskMix = field(default_factory=TaskMix)
 
@@ -87,8 +88,9 @@ class DenoiserLoss(nn.Module):
         known_L1 = rearrange(batch.known, "l -> l 1")
         levels_L1 = rearrange(levels_S[sample_L], "l -> l 1").masked_fill(known_L1, 0.0)
         corrupted = self.objective.corrupt(clean, noise, levels_L1)
-        predicted = self.dit(corrupted, levels_S, batch.text, layout)
-        error = (predicted - self.objective.target(clean, noise, levels_L1)) ** 2
+        output = self.dit(corrupted, levels_S, batch.text, layout)
+        velocity = self.objective.velocity(corrupted, output, levels_L1)
+        error = (velocity - self.objective.target(clean, noise, levels_L1)) ** 2
         counted = batch.valid & ~known_L1
         loss_S = _mean_by_sample(error, counted, sample_L, len(batch.grids))
         loss = (loss_S * batch.weights).sum()
@@ -111,12 +113,11 @@ class DenoiserTask:
         dit: DiT,
         loader: PackLoader,
         config: DenoiserTaskConfig,
-        objective: Objective | None = None,
-        card: dict[str, Any] | None = None,
+        card: dict[str, Any],
     ) -> None:
         """card is written beside the published weights: codec, text encoder, recipe."""
-        self.model = DenoiserLoss(dit, objective or RectifiedFlow())
-        self.loader, self.config, self.card = loader, config, card or {}
+        self.model = DenoiserLoss(dit, config.flow)
+        self.loader, self.config, self.card = loader, config, card
 
     def next_batch(self) -> NoisyBatch:
         return corrupt_batch(self.loader.next_batch(), self.config)
@@ -136,4 +137,5 @@ class DenoiserTask:
     def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the published model: safetensors, config and card."""
         own = {k.removeprefix("dit."): v for k, v in weights.items() if k.startswith("dit.")}
-        save_dit(folder, self.model.dit.config, own, self.config.shift, self.card)
+        method = Method(flow=self.config.flow, shift=self.config.shift)
+        save_dit(folder, self.model.dit.config, own, method, self.card)

@@ -1,7 +1,7 @@
 """A published denoiser: a folder with model.safetensors, config.json and card.json."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from openreel.dit.config import DiTConfig
-from openreel.dit.flow import ShiftConfig
+from openreel.dit.flow import RectifiedFlow, ShiftConfig
 from openreel.dit.model import DiT
 from openreel.pipeline.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a model was trained, as far as sampling must do the same."""
+
+    flow: RectifiedFlow = field(default_factory=RectifiedFlow)
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,7 @@ class Denoiser:
     """A loaded model and what sampling must know about it."""
 
     dit: DiT
-    shift: ShiftConfig
+    method: Method
     card: dict[str, Any]
 
 
@@ -27,13 +35,13 @@ def save_dit(
     folder: Path,
     config: DiTConfig,
     weights: dict[str, Tensor],
-    shift: ShiftConfig,
+    method: Method,
     card: dict[str, Any],
 ) -> None:
     """Fill an existing folder; the caller commits it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(tensors, folder / "model.safetensors")
-    described = {"model": asdict(config), "shift": asdict(shift)}
+    described = {"model": asdict(config), "method": asdict(method)}
     (folder / "config.json").write_text(json.dumps(described, indent=2))
     (folder / "card.json").write_text(json.dumps(card, indent=2))
 
@@ -46,10 +54,12 @@ def load_dit(folder: Path) -> Denoiser:
         weights = load_file(folder / "model.safetensors")
         dit = DiT(_config(described["model"]))
         dit.load_state_dict(weights)
+        flow, shift = described["method"]["flow"], described["method"]["shift"]
+        method = Method(flow=RectifiedFlow(**flow), shift=ShiftConfig(**shift))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         cause = str(error).splitlines()[0]
         raise InputError("model", str(folder), f"a published denoiser ({cause})") from error
-    return Denoiser(dit=dit.eval(), shift=ShiftConfig(**described["shift"]), card=card)
+    return Denoiser(dit.eval(), method, card)
 
 
 def _config(described: dict[str, Any]) -> DiTConfig:

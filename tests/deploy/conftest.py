@@ -8,8 +8,7 @@ import torch
 from openreel.deploy.bundle import Bundle, load_bundle, write_bundle
 from openreel.deploy.recipes import smoke
 from openreel.deploy.stations import new_denoiser
-from openreel.dit.flow import ShiftConfig
-from openreel.dit.weights import save_dit
+from openreel.dit.weights import Method, save_dit
 from openreel.recaption.text import load_text_encoder
 from openreel.recaption.weights import new_captioner, save_captioner
 from openreel.vae.config import tiny
@@ -37,7 +36,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dit = new_denoiser(smoke().denoiser, channels=16, text_dim=text.dim, seed=0)
     torch.nn.init.normal_(dit.head.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     card = {"codec": autoencoder.codec, "text_encoder": text.identity}
-    save_dit(parts["denoiser"], dit.config, dit.state_dict(), ShiftConfig(), card)
+    save_dit(parts["denoiser"], dit.config, dit.state_dict(), Method(), card)
     write_bundle(
         root / "model",
         denoiser=parts["denoiser"],

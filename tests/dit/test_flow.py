@@ -1,5 +1,7 @@
 """Objectives invert, shifts are bounded, known tokens stay known, samplers find the data."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,20 +12,23 @@ from openreel.dit.config import DiTConfig
 from openreel.dit.flow import RectifiedFlow, ShiftConfig, shifted
 from openreel.dit.model import DiT, Layout
 from openreel.dit.sample import Request, SampleConfig, Solver, sample
-from openreel.dit.weights import Denoiser
+from openreel.dit.weights import Denoiser, Method
 from openreel.packing.patches import patch_grid, unpatchify
 
 
-def test_a_perfect_prediction_gives_the_data_back_at_every_level() -> None:
-    flow = RectifiedFlow()
+@pytest.mark.parametrize("predicts", ["velocity", "data"])
+def test_a_perfect_prediction_gives_the_data_back_at_every_level(predicts: Any) -> None:
+    flow = RectifiedFlow(predicts=predicts)
     clean, noise = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
     levels = torch.linspace(0, 1, 50)[:, None]
     noisy = flow.corrupt(clean, noise, levels)
     assert torch.equal(noisy[0], clean[0])
     assert torch.equal(noisy[-1], noise[-1])
-    torch.testing.assert_close(
-        flow.denoise(noisy, flow.target(clean, noise, levels), levels), clean
-    )
+    output = clean if predicts == "data" else noise - clean
+    torch.testing.assert_close(flow.denoise(noisy, output, levels), clean)
+    target = flow.target(clean, noise, levels)
+    velocity = flow.velocity(noisy, output, levels)
+    torch.testing.assert_close(velocity, target, atol=1e-4, rtol=1e-4)
 
 
 def test_the_shift_grows_with_area_and_is_bounded_in_time() -> None:
@@ -66,6 +71,7 @@ class Analytic(nn.Module):
         return (noisy - point) / levels[sample_of_token, None]
 
 
+TOY = Method(shift=ShiftConfig(base_tokens=4))
 CONFIG = DiTConfig(latent_channels=4, text_dim=3, dim=24, depth=1, num_heads=2)
 
 
@@ -85,7 +91,7 @@ def request(name: str, size: tuple[int, int, int], point: float, **given: object
 
 @pytest.mark.parametrize("solver", ["euler", "unipc", "dpm++"])
 def test_every_solver_reaches_the_data_for_two_shapes_in_one_pack(solver: Solver) -> None:
-    denoiser = Denoiser(Analytic(CONFIG), ShiftConfig(base_tokens=4), {})  # type: ignore[arg-type]
+    denoiser = Denoiser(Analytic(CONFIG), TOY, {})  # type: ignore[arg-type]
     requests = [request("a", (2, 5, 6), 0.7), request("b", (1, 3, 9), -1.2)]
     videos = sample(denoiser, requests, SampleConfig(steps=8, guidance=1.0, solver=solver))
     assert [v.shape for v in videos] == [(4, 2, 5, 6), (4, 1, 3, 9)]
@@ -94,7 +100,7 @@ def test_every_solver_reaches_the_data_for_two_shapes_in_one_pack(solver: Solver
 
 
 def test_guidance_moves_from_the_negative_through_the_prompt() -> None:
-    denoiser = Denoiser(Analytic(CONFIG), ShiftConfig(base_tokens=4), {})  # type: ignore[arg-type]
+    denoiser = Denoiser(Analytic(CONFIG), TOY, {})  # type: ignore[arg-type]
     (video,) = sample(denoiser, [request("a", (1, 4, 4), 0.5)], SampleConfig(steps=6, guidance=3.0))
     np.testing.assert_allclose(video, 0.0 + 3.0 * 0.5, atol=1e-4)
 
@@ -103,7 +109,7 @@ def random_denoiser() -> Denoiser:
     torch.manual_seed(0)
     dit = DiT(CONFIG).eval()
     nn.init.normal_(dit.head.weight, std=0.1)
-    return Denoiser(dit, ShiftConfig(base_tokens=4), {})
+    return Denoiser(dit, TOY, {})
 
 
 def test_a_video_is_the_same_alone_and_in_company() -> None:
