@@ -338,7 +338,7 @@ def _rate(made: Made) -> str:
 
 def _sheet_row(made: Made) -> tuple[str, Frames]:
     frames = read_frames(made.video, Span.whole(probe(made.video)))
-    label = f"{made.prompt}  ({made.facts['size_in_words']}; {_rate(made)})"
+    label = f"{made.prompt}  ({made.size}; {_rate(made)})"
     return label, evenly(frames, SHEET_STRIP)
 
 
