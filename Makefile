@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := pipeline recaption vae packing dit deploy
 VIDEOS ?=
-OUT ?= demo-out
+OUT ?= $(if $(VIDEOS),demo-videos,demo-out)
 
 .PHONY: setup demo test test-fast check bench clean
 
