@@ -10,10 +10,13 @@ bundle.json     which text encoder, and the identities that must match
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from openreel.deploy.sizes import Costs
+from openreel.dit.sample import SampleConfig
 from openreel.dit.weights import Denoiser, load_dit
 from openreel.pipeline.commit import committed_folder
 from openreel.pipeline.errors import InputError
@@ -34,6 +37,8 @@ class Bundle:
     autoencoder: Autoencoder
     text_encoder: TextEncoder
     expander: OfflineExpander
+    sample: SampleConfig
+    """how it is sampled by default"""
     folder: Path
 
     @property
@@ -49,9 +54,18 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, *, denoiser: Path, autoencoder: Path, text_encoder: str, corpus: Sequence[str]
+    folder: Path,
+    *,
+    denoiser: Path,
+    autoencoder: Path,
+    text_encoder: str,
+    corpus: Sequence[str],
+    sample: SampleConfig,
 ) -> None:
-    """Copy the parts into one committed folder; a captioner named as text encoder comes along."""
+    """Copy the parts into one committed folder; a captioner named as text encoder comes along.
+
+    sample: how videos are sampled unless somebody asks for something else.
+    """
     kind, _, text_folder = text_encoder.partition(":")
     with committed_folder(folder) as scratch:
         shutil.copytree(denoiser, scratch / "denoiser")
@@ -60,27 +74,35 @@ def write_bundle(
             shutil.copytree(text_folder, scratch / "captioner")
         kept = sorted(set(corpus))[:CORPUS_SIZE]
         (scratch / "expander.json").write_text(json.dumps(kept, indent=0))
-        described = {"text_encoder": "captioner" if kind == "captioner" else text_encoder}
+        spec = "captioner" if kind == "captioner" else text_encoder
+        described = {"text_encoder": spec, "sample": asdict(sample)}
         (scratch / "bundle.json").write_text(json.dumps(described))
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Raises InputError when the folder is no bundle or its parts do not belong together."""
+    """Load everything onto the GPU if there is one, the denoiser in bfloat16, else onto the CPU.
+
+    Raises InputError when the folder is no bundle or its parts do not belong together.
+    """
     try:
         described = json.loads((folder / "bundle.json").read_text())
         corpus = json.loads((folder / "expander.json").read_text())
-    except (OSError, ValueError) as error:
+        spec, config = described["text_encoder"], SampleConfig(**described["sample"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "model", str(folder), f"a bundle, such as `openreel demo` writes ({error})"
         ) from error
-    spec = described["text_encoder"]
+    cuda = torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
     denoiser = load_dit(folder / "denoiser")
-    autoencoder = load_autoencoder(folder / "autoencoder")
-    text = load_text_encoder(f"captioner:{folder / 'captioner'}" if spec == "captioner" else spec)
+    denoiser.dit.to(device, torch.bfloat16 if cuda else torch.float32)
+    autoencoder = load_autoencoder(folder / "autoencoder", device)
+    spec = f"captioner:{folder / 'captioner'}" if spec == "captioner" else spec
+    text = load_text_encoder(spec, device=device)
     for name, own in (("codec", autoencoder.codec), ("text_encoder", text.identity)):
         if denoiser.card[name] != own:
             raise InputError(name, own, f"{denoiser.card[name]}, which the denoiser was trained on")
-    return Bundle(denoiser, autoencoder, text, OfflineExpander(corpus), folder)
+    return Bundle(denoiser, autoencoder, text, OfflineExpander(corpus), config, folder)
 
 
 def load_costs(folder: Path) -> Costs:

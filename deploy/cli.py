@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (fault := _disk_fault(error)) is None:
             raise
         _stop(f"{fault.filename or 'disk'}: {fault.strerror}", 2)
+    except FloatingPointError as error:
+        _stop(str(error), 1)
     except KeyboardInterrupt:
         _stop("interrupted; the same command goes on from here", 130)
     except Stopped as stopped:

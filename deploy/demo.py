@@ -17,7 +17,7 @@ from openreel.deploy import stations
 from openreel.deploy.bundle import Bundle, load_bundle
 from openreel.deploy.checker import PROMPTS, Score, Summary, score, summarise
 from openreel.deploy.generate import Made, Order, decode, generate, read_made
-from openreel.deploy.recipes import Recipe, recipe
+from openreel.deploy.recipes import Recipe, fingerprint, recipe
 from openreel.deploy.sizes import Size
 from openreel.deploy.stations import new_denoiser
 from openreel.deploy.world_files import write_world
@@ -88,7 +88,7 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
     from openreel.deploy.demo_page import write_page
 
     config, place = recipe(recipe_name), Place(root)
-    _same_as_before(root, videos, recipe_name)
+    _same_as_before(root, videos, config)
     inputs = [place.world] if videos is None else [place.world, videos]
     world, seed = config.world, config.seed
     road: list[tuple[str, Callable[[], object]]] = [
@@ -98,7 +98,7 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
                 place.world, num_videos=world.num_videos, num_images=world.num_images, seed=seed
             ),
         ),
-        ("curate", lambda: curate(inputs, place.dataset, config.curate)),
+        ("curate", lambda: curate(inputs, place.dataset, config.curate, retry_failed=True)),
         (
             "train captioner",
             lambda: stations.train_captioner(
@@ -107,7 +107,9 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
         ),
         (
             "recaption",
-            lambda: stations.recaption(config.recaption, place.dataset, place.captioner / "model"),
+            lambda: stations.recaption(
+                config.recaption, place.dataset, place.captioner / "model", retry_failed=True
+            ),
         ),
         (
             "train autoencoder",
@@ -117,7 +119,9 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
         ),
         (
             "encode",
-            lambda: stations.encode(config.encode, place.dataset, place.autoencoder / "model"),
+            lambda: stations.encode(
+                config.encode, place.dataset, place.autoencoder / "model", retry_failed=True
+            ),
         ),
         ("train denoiser", lambda: _train_denoiser(config, place)),
         ("generate", lambda: make_videos(config, place)),
@@ -129,11 +133,17 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
     write_page(place, videos, config)
 
 
-def _same_as_before(root: Path, videos: Path | None, recipe_name: str) -> None:
+def _same_as_before(root: Path, videos: Path | None, config: Recipe) -> None:
+    """Raises InputError for a folder that was begun otherwise or would become its own input."""
+    if videos is not None and root.resolve().is_relative_to(videos.resolve()):
+        raise InputError("output", str(root), f"a folder outside the videos' folder {videos}")
     begun = root / "demo.json"
-    own = {"videos": None if videos is None else str(videos.resolve()), "recipe": recipe_name}
+    own = {
+        "videos": None if videos is None else str(videos.resolve()),
+        "recipe": fingerprint(config),
+    }
     if begun.exists() and (before := json.loads(begun.read_text())) != own:
-        raise InputError("output", str(root), f"a folder that was not begun with {before}")
+        raise InputError("output", str(root), f"another folder: this one was begun with {before}")
     write_text(begun, json.dumps(own))
 
 
@@ -165,6 +175,7 @@ def _train_denoiser(config: Recipe, place: Place) -> None:
         autoencoder=place.autoencoder / "model",
         text_encoder=f"captioner:{place.captioner / 'model'}",
         seed=config.seed,
+        sampling=config.sample,
         bundle=place.model,
     )
 

@@ -1,6 +1,5 @@
 """From the demo's folders to its page: every figure on it is read or measured here."""
 
-import json
 import math
 import os
 import platform
@@ -104,8 +103,7 @@ def evenly(frames: Frames, count: int) -> Frames:
 
 
 def _run(place: Place, videos: Path | None) -> Run:
-    recipe = json.loads((place.root / "demo.json").read_text())["recipe"]
-    command = ["openreel", "demo", "--output", place.root.name, "--recipe", recipe]
+    command = ["openreel", "demo", "--output", place.root.name]
     if videos is not None:
         command += ["--videos", str(videos)]
     names = ("openreel", "torch", "deepspeed", "ray", "diffusers", "open-clip-torch")
@@ -283,7 +281,7 @@ def _packing(place: Place, config: Recipe) -> Packing:
     recipe = config.denoiser
     loader = PackLoader(
         latents,
-        {},
+        stations.captions_of(place.dataset),
         read=_never,
         embed=_never,
         patch=recipe.patch,

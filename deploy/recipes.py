@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from openreel.dit.attention import Backend
 from openreel.dit.engine import EngineConfig
 from openreel.dit.flow import RectifiedFlow, ShiftConfig
 from openreel.dit.sample import SampleConfig
@@ -66,6 +67,8 @@ class DenoiserRecipe:
     pooled_text: bool = True
     shape_condition: bool = True
     checkpoint_activations: bool = False
+    attention: Backend | None = None
+    """varlen, flash (the extra) or sdpa; None takes varlen on CUDA in half precision, else sdpa"""
     mix: CaptionMix = field(default_factory=CaptionMix)
 
 
@@ -98,9 +101,26 @@ def described(config: Any) -> dict[str, Any]:
     return plain
 
 
+OPERATIONAL = ("save_every", "keep", "timeout_minutes", "accumulation")
+"""settings of a training run that its result does not depend on (given the packs of a step)"""
+
+
+def lasting(config: Any) -> dict[str, Any]:
+    """A training recipe as plain values, without what may change from one call to the next."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: kept(v) for k, v in value.items() if k not in OPERATIONAL}
+        return value
+
+    found: dict[str, Any] = kept(described(config))
+    return found
+
+
 def fingerprint(config: Any) -> str:
-    """16 digits that name a config's content."""
-    content = json.dumps(described(config), sort_keys=True)
+    """16 digits that name the content of a config, or of its plain values."""
+    plain = config if isinstance(config, dict) else described(config)
+    content = json.dumps(plain, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -201,7 +221,8 @@ def small() -> Recipe:
             task=VaeTrainConfig(batch_pixels=8_000_000),
             train=dataclasses.replace(long, engine=dataclasses.replace(engine, precision="fp32")),
         ),
-        encode=EncodeConfig(max_area=480 * 480, max_frames=81),
+        recaption=RecaptionConfig(device="cuda"),
+        encode=EncodeConfig(max_area=480 * 480, max_frames=81, device="cuda"),
         denoiser=DenoiserRecipe(
             dim=1152,
             depth=24,

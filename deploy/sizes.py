@@ -7,6 +7,7 @@ the picture is cropped back, so that 1080 rows are 1080 rows.
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from openreel.packing.patches import Patch, patch_grid
@@ -105,6 +106,9 @@ class Costs:
         plan = self.plan(size, num_frames, fps)
         if plan.memory_bytes <= budget_bytes:
             return plan
+        gib = f"{budget_bytes / 2**30:.1f} GiB of memory"
+        if self.plan(_scaled(size, 0), num_frames, fps).memory_bytes > budget_bytes:
+            raise InputError("frames", num_frames, f"fewer: not one pixel more fits {gib}")
         low, high = 0.0, 1.0  # share of the asked side lengths
         for _ in range(40):
             middle = (low + high) / 2
@@ -112,10 +116,7 @@ class Costs:
             fits = self.plan(smaller, num_frames, fps).memory_bytes <= budget_bytes
             low, high = (middle, high) if fits else (low, middle)
         largest = _scaled(size, low)
-        accepted = (
-            f"at most {largest} for {num_frames} frames in {budget_bytes / 2**30:.1f} GiB of memory"
-        )
-        raise InputError("size", str(size), accepted)
+        raise InputError("size", str(size), f"at most {largest} for {num_frames} frames in {gib}")
 
 
 def _scaled(size: Size, share: float) -> Size:
@@ -140,7 +141,15 @@ def frames_for(seconds: float | None, frames: int | None, fps: float) -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory that can still be used on this machine."""
+    """Bytes of memory that can still be used, on this machine and in this container."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    limits = [int(psutil.virtual_memory().available)]
+    control = Path("/sys/fs/cgroup")
+    try:
+        most = (control / "memory.max").read_text().strip()
+        used = (control / "memory.current").read_text().strip()
+        limits.append(int(most) - int(used))
+    except (OSError, ValueError):
+        pass  # no control group, or one without a limit ("max")
+    return min(limits)

@@ -19,16 +19,18 @@ from openreel.deploy.recipes import (
     DenoiserRecipe,
     described,
     fingerprint,
+    lasting,
 )
 from openreel.dit.checkpoint import Resume
 from openreel.dit.config import DiTConfig
 from openreel.dit.distributed import initialise
 from openreel.dit.model import DiT
+from openreel.dit.sample import SampleConfig
 from openreel.dit.train import DenoiserTask
 from openreel.dit.trainer import Task, TrainConfig, train
 from openreel.packing.loader import PackLoader
 from openreel.pipeline import table
-from openreel.pipeline.clip import Clip
+from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.commit import write_text
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import read_clip
@@ -70,16 +72,28 @@ def run_on_clips(
 
 
 def run_training(
-    name: str, recipe: Any, task: Task, config: TrainConfig, run: Path, resume: Resume
+    name: str,
+    recipe: Any,
+    task: Task,
+    config: TrainConfig,
+    run: Path,
+    resume: Resume,
+    inputs: Mapping[str, object],
 ) -> Path:
-    """Train a task under a run's folder, which remembers the recipe that it was begun with."""
+    """Train a task under a run's folder, which remembers what it was begun with.
+
+    inputs: what the result depends on beside the recipe, such as the seed and the data's digest.
+    Raises InputError when a run is to be continued with another recipe or other inputs.
+    """
     card = run / "recipe.json"
-    own = {"fingerprint": fingerprint(recipe), "recipe": described(recipe)}
-    if resume == "auto" and card.exists():
-        begun = json.loads(card.read_text())["fingerprint"]
-        if begun != own["fingerprint"]:
-            accepted = f"{begun}, with which {run} was begun, or another folder"
-            raise InputError("recipe", own["fingerprint"], accepted)
+    own = {"recipe": lasting(recipe), **inputs}
+    if card.exists():
+        begun = json.loads(card.read_text())
+        for part, value in own.items():
+            if begun[part] != value:
+                asked = fingerprint(value) if part == "recipe" else value
+                accepted = f"what {run} was begun with, or another folder"
+                raise InputError(part, asked, accepted)
     write_text(card, json.dumps(own, indent=1))
     with progress(f"train {name}", total=config.steps) as report:
         reported = 0
@@ -96,7 +110,7 @@ def train_captioner(
     recipe: CaptionerRecipe, dataset: Path, run: Path, *, seed: int, resume: Resume = "auto"
 ) -> Path:
     """Train on the clips that came with texts; returns the captioner's folder."""
-    ranks = initialise()
+    ranks = initialise(recipe.train.timeout_minutes)
     clips = clips_of(dataset)
     corpus = [text.text for clip in clips for text in clip.texts]
     if not corpus:
@@ -112,7 +126,9 @@ def train_captioner(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    return run_training("captioner", recipe, task, recipe.train, run, resume)
+    data = digest(*((clip.clip_id, text.text) for clip in clips for text in clip.texts))
+    inputs = {"seed": seed, "data": data}
+    return run_training("captioner", recipe, task, recipe.train, run, resume, inputs)
 
 
 def recaption(
@@ -126,17 +142,19 @@ def train_autoencoder(
     recipe: AutoencoderRecipe, dataset: Path, run: Path, *, seed: int, resume: Resume = "auto"
 ) -> Path:
     """Train on the usable clips' pixels; returns the autoencoder's folder."""
-    ranks = initialise()
+    ranks = initialise(recipe.train.timeout_minutes)
+    clips = clips_of(dataset)
     task = VaeTask(
         new_autoencoder(recipe.model, seed=seed),
-        clips_of(dataset),
+        clips,
         partial(read_scaled, config=recipe.read),
         recipe.task,
         seed=seed,
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-    return run_training("vae", recipe, task, recipe.train, run, resume)
+    inputs = {"seed": seed, "data": digest(*(clip.clip_id for clip in clips))}
+    return run_training("vae", recipe, task, recipe.train, run, resume, inputs)
 
 
 def read_scaled(clip: Clip, config: EncodeConfig) -> npt.NDArray[np.uint8]:
@@ -176,14 +194,15 @@ def train_denoiser(
     autoencoder: Path,
     text_encoder: str,
     seed: int,
+    sampling: SampleConfig,
     bundle: Path | None = None,
     resume: Resume = "auto",
 ) -> Path:
     """Train on latents and captions; returns the bundle's folder, ready to generate from.
 
-    bundle: where it goes; None is RUN/bundle.
+    bundle: where it goes; None is RUN/bundle. sampling: the bundle's defaults.
     """
-    ranks = initialise()
+    ranks = initialise(recipe.train.timeout_minutes)
     codec, text = load_autoencoder(autoencoder), load_text_encoder(text_encoder)
     latents, captions = table.usable(dataset / "latents", LatentRow), captions_of(dataset)
     other = next((row for row in latents if row.codec != codec.codec), None)
@@ -207,10 +226,18 @@ def train_denoiser(
         "recipe": described(recipe),
         "clips": len(loader.rows),
         "too_long": loader.too_long,
+        "uncaptioned": loader.uncaptioned,
     }
     dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text.dim, seed=seed)
     task = DenoiserTask(dit, loader, recipe.task, card=card)
-    model = run_training("dit", recipe, task, recipe.train, run, resume)
+    said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
+    inputs = {
+        "seed": seed,
+        "data": digest(*said),
+        "codec": codec.codec,
+        "text_encoder": text.identity,
+    }
+    model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
     bundle = bundle or run / "bundle"
     if ranks.is_first and not bundle.exists():
         dense = (row.of_kind("dense") for row in captions.values())
@@ -221,6 +248,7 @@ def train_denoiser(
             autoencoder=autoencoder,
             text_encoder=text_encoder,
             corpus=corpus,
+            sample=sampling,
         )
     return bundle
 
@@ -244,4 +272,5 @@ def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: 
         torch.manual_seed(seed)
         dit = DiT(config)
     dit.checkpoint_activations = recipe.checkpoint_activations
+    dit.backend = recipe.attention
     return dit

@@ -1,7 +1,7 @@
 """The verbs: what each accepts (its dataclass is its command line) and what it does."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -150,14 +150,16 @@ class Encode:
     dataset: Positional[Path]
     vae: Path
     """an autoencoder's folder, such as RUN/model"""
-    recipe: str = "demo"
+    recipe: str | None = None
+    """a recipe whose limits on area and frames are kept to; None encodes at native size"""
     retry_failed: bool = False
     dry_run: bool = False
 
     def run(self) -> None:
         from openreel.deploy.stations import clips_of, encode
+        from openreel.vae.run import EncodeConfig
 
-        config = recipe(self.recipe).encode
+        config = EncodeConfig() if self.recipe is None else recipe(self.recipe).encode
         if self.dry_run:
             show(described(config) | {"clips": len(clips_of(self.dataset))})
             return
@@ -180,7 +182,7 @@ class TrainVerb:
     """the run's folder"""
     seed: int = 0
     resume: Resume = "auto"
-    """auto goes on where there is something to go on from, must insists, never begins anew"""
+    """auto goes on where there is something to go on from, must insists, never refuses to"""
     dry_run: bool = False
 
     def defaults(self) -> Any:
@@ -251,6 +253,7 @@ class TrainDit(TrainVerb):
             autoencoder=self.vae,
             text_encoder=self.text,
             seed=self.seed,
+            sampling=recipe(self.recipe).sample,
             resume=self.resume,
         )
         show(f"openreel generate 'a red ball moves right' --model {bundle}")
@@ -281,7 +284,6 @@ class Generate:
         from openreel.deploy.bundle import load_bundle, load_costs
         from openreel.deploy.generate import Order, generate
         from openreel.deploy.sizes import Size, available_memory, frames_for
-        from openreel.dit.sample import SampleConfig
         from openreel.pipeline.progress import progress
 
         if not self.prompt.strip():
@@ -294,13 +296,11 @@ class Generate:
         show(plan.words)
         if self.dry_run:
             return
-        defaults = recipe("demo").sample
-        config = SampleConfig(
-            steps=defaults.steps if self.steps is None else self.steps,
-            guidance=defaults.guidance if self.guidance is None else self.guidance,
-        )
-        writable(self.output)
         bundle = load_bundle(self.model)
+        asked = {"steps": self.steps, "guidance": self.guidance}
+        changed = {name: value for name, value in asked.items() if value is not None}
+        config = replace(bundle.sample, **changed)
+        writable(self.output)
         order = Order(prompt=self.prompt, plan=plan, seed=self.seed, expand=self.expand)
         with progress("sample", total=config.steps) as report:
             made = generate(bundle, [order], self.output, config, lambda step: report())

@@ -63,9 +63,15 @@ def save(
         shutil.rmtree(scratch, ignore_errors=True)
         cause = failure or "another rank failed"
         raise RuntimeError(f"checkpoint {final.name} not saved: {cause}") from failure
+    trouble = ""
     if ranks.is_first:
-        _commit(scratch, final, facts)
-    agree(None, ranks)
+        try:
+            _commit(scratch, final, facts)
+        except OSError as error:
+            failure, trouble = error, str(error)
+            shutil.rmtree(scratch, ignore_errors=True)
+    if trouble := agree(trouble, ranks):
+        raise RuntimeError(f"checkpoint {final.name} not saved: {trouble}") from failure
     return final
 
 
@@ -80,11 +86,13 @@ def _commit(scratch: Path, final: Path, facts: dict[str, Any]) -> None:
     }
     write_text(scratch / "manifest.json", json.dumps({**facts, "files": files}, indent=1))
     fsync(scratch)
+    replaced = temporary(final)
     if final.exists():  # the same step again, after a resume from an older one
-        shutil.rmtree(final)
+        os.rename(final, replaced)
     os.rename(scratch, final)
     fsync(final.parent)
     write_text(final.parent / "latest", final.name)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def prune(root: Path, keep: int) -> None:

@@ -41,11 +41,12 @@ class TaskMix:
             return known_frames(grid, 0, 0)
         random = generator(seed, "task", *key)
         place, count = random.random(), int(random.integers(1, frames))
+        both = max(count, min(2, frames - 1))
         for share, head, tail in (
             (self.image, 1, 0),
             (self.prefix, count, 0),
             (self.suffix, 0, count),
-            (self.both_ends, (count + 1) // 2, count // 2),
+            (self.both_ends, (both + 1) // 2, both // 2),
         ):
             if place < share:
                 return known_frames(grid, head, tail)

@@ -30,7 +30,7 @@ class DiTConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+        if self.num_heads < 1 or self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise InputError(
                 "num_heads", self.num_heads, f"a divisor of dim {self.dim} with an even quotient"
             )

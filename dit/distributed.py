@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from openreel.pipeline.errors import InputError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -26,13 +28,14 @@ class Ranks:
 def initialise(timeout_minutes: int = 30) -> Ranks:
     """Join the process group once; later calls return the same answer.
 
-    torchrun, srun and the deepspeed launcher set RANK, WORLD_SIZE, LOCAL_RANK and the master's
-    address; without them this process is alone. Gloo serves CPUs, NCCL serves GPUs.
+    torchrun and the deepspeed launcher set RANK, WORLD_SIZE, LOCAL_RANK and the master's address,
+    srun sets Slurm's own names and the batch script MASTER_ADDR; without any of them this process
+    is alone. Gloo serves CPUs, NCCL serves GPUs. Raises InputError for srun without MASTER_ADDR.
     """
     cuda = torch.cuda.is_available()
     if not cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    _alone_by_default()
+    _environment()
     if not torch.distributed.is_initialized():
         deepspeed = quiet_deepspeed()
         # DeepSpeed would compile a shared-memory collective for minutes; gloo does the same work.
@@ -55,8 +58,20 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
     )
 
 
-def _alone_by_default() -> None:
+def _environment() -> None:
+    """Fill in what the launcher did not set."""
     if "RANK" in os.environ:
+        return
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        if "MASTER_ADDR" not in os.environ:
+            raise InputError("MASTER_ADDR", "nothing", "the first node's name, set before srun")
+        for name, slurm in (
+            ("RANK", "PROCID"),
+            ("WORLD_SIZE", "NTASKS"),
+            ("LOCAL_RANK", "LOCALID"),
+        ):
+            os.environ[name] = os.environ[f"SLURM_{slurm}"]
+        os.environ.setdefault("MASTER_PORT", "29500")
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ class EngineConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     accumulation: int = 1
-    zero_stage: Literal[0, 1, 2, 3] = 0
+    zero_stage: Literal[0, 1, 2] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
@@ -32,6 +32,9 @@ class EngineConfig:
             raise InputError("learning_rate", self.learning_rate, "above 0")
         if self.accumulation < 1:
             raise InputError("accumulation", self.accumulation, "at least 1")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            # Without sharding DeepSpeed keeps no float32 weights that could be averaged.
+            raise InputError("zero_stage", 0, "1 or 2 with bf16")
 
     def deepspeed(self) -> dict[str, Any]:
         """DeepSpeed's own configuration."""
@@ -84,6 +87,22 @@ def set_learning_rate(engine: Any, config: EngineConfig, step: int, steps: int) 
     return rate
 
 
+def gradient_norm(engine: Any) -> float | None:
+    """Of the gradients that wait for the step; None where they are sharded already."""
+    if engine.zero_optimization_stage() > 0:
+        return None
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def discard_gradients(engine: Any) -> None:
+    """Forget what has been accumulated since the last optimizer step."""
+    engine.zero_grad()
+    engine.optimizer.zero_grad()
+    accumulation = engine.gradient_accumulation_steps()
+    engine.micro_steps = engine.micro_steps // accumulation * accumulation
+
+
 def full_weights(engine: Any) -> dict[str, Tensor]:
     """The module's whole weights in the optimizer's precision, whatever the sharding."""
     if engine.zero_optimization_stage() == 0 and not engine.bfloat16_enabled():
@@ -94,5 +113,6 @@ def full_weights(engine: Any) -> dict[str, Tensor]:
     weights = dict(engine.module.state_dict())
     for name, parameter in engine.module.named_parameters():
         full = safe_get_full_fp32_param(parameter)
-        weights[name] = parameter if full is None else full
+        assert full is not None, name
+        weights[name] = full
     return weights

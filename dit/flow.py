@@ -91,6 +91,9 @@ class ShiftConfig:
     max_shift: float = 12.0
 
     def __post_init__(self) -> None:
+        if min(self.base_tokens, self.base_frames) < 1:
+            asked = (self.base_tokens, self.base_frames)
+            raise InputError("base_tokens, base_frames", asked, "at least 1 each")
         if not 0 < self.min_shift <= self.max_shift:
             raise InputError(
                 "min_shift, max_shift", (self.min_shift, self.max_shift), "0 < min <= max"

@@ -78,6 +78,7 @@ def sample(
     dit = denoiser.dit
     device = dit.head.weight.device
     guided = config.guidance > 1
+    copies = 2 if guided else 1
     batch = _pack(denoiser, requests, guided).map(lambda a: torch.as_tensor(a).to(device))
     layout = dit.layout(batch)
     lengths = list(batch.lengths[: len(requests)])
@@ -86,11 +87,12 @@ def sample(
     noisy = torch.cat(
         [_noise(r, dit.config.token_dim, n) for r, n in zip(requests, lengths, strict=True)]
     )
-    noisy = torch.where(known, clean, noisy.to(device))
+    noise = noisy.to(device)
+    valid = batch.valid[: sum(lengths)]
+    noisy = torch.where(known, clean, noise)
     solvers = [_solver(config, denoiser, grid) for grid in batch.grids[: len(requests)]]
     for step in range(config.steps):
         levels_S = torch.tensor([float(s.sigmas[step]) for s in solvers], device=device)
-        copies = 2 if guided else 1
         levels_S, inputs = levels_S.repeat(copies), noisy.repeat(copies, 1)
         levels_L1 = levels_S[layout.row_of_token_L // 2, None]
         output = dit(inputs, levels_S, batch.text, layout)
@@ -102,7 +104,10 @@ def sample(
             solvers, torch.split(velocity, lengths), torch.split(noisy, lengths), strict=True
         )
         stepped = [s.step(v, s.timesteps[step], x).prev_sample for s, v, x in pieces]
-        noisy = torch.where(known, clean, torch.cat(stepped))
+        # In training the padding inside patches is pure noise of the level: so it is here.
+        next_level_L1 = _levels(solvers, step + 1, lengths, device)
+        noisy = torch.where(valid, torch.cat(stepped), next_level_L1 * noise)
+        noisy = torch.where(known, clean, noisy)
         if on_step is not None:
             on_step(step)
     patch = dit.config.patch
@@ -130,6 +135,12 @@ def _pack(denoiser: Denoiser, requests: Sequence[Request], guided: bool) -> Pack
             )
         )
     return collate(samples)
+
+
+def _levels(solvers: Sequence[Any], step: int, lengths: list[int], device: torch.device) -> Tensor:
+    """(L, 1) noise level of every token before a step; 0 after the last."""
+    levels = torch.tensor([float(s.sigmas[step]) for s in solvers], device=device)
+    return torch.repeat_interleave(levels, torch.tensor(lengths, device=device))[:, None]
 
 
 def _noise(request: Request, token_dim: int, num_tokens: int) -> Tensor:

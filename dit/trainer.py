@@ -9,6 +9,7 @@ A task brings the model and its batches; the trainer knows nothing of videos.
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,14 @@ from torch import Tensor, nn
 from openreel.dit import checkpoint
 from openreel.dit.distributed import Ranks, barrier, initialise, total
 from openreel.dit.ema import EMA
-from openreel.dit.engine import EngineConfig, build_engine, full_weights, set_learning_rate
+from openreel.dit.engine import (
+    EngineConfig,
+    build_engine,
+    discard_gradients,
+    full_weights,
+    gradient_norm,
+    set_learning_rate,
+)
 from openreel.dit.metrics import Metrics
 from openreel.pipeline.commit import committed_folder
 from openreel.pipeline.errors import InputError, Stopped
@@ -104,11 +112,16 @@ def train(
 ) -> Path:
     """Train a task under folder and return the published model's folder, folder/model.
 
-    SIGTERM and Ctrl-C save and raise Stopped; the same call goes on from there. Raises InputError
-    when no checkpoint can be resumed as asked, FloatingPointError after max_bad_steps.
+    SIGTERM and Ctrl-C save and raise Stopped; the same call goes on from there. A finished run is
+    not run again. Raises InputError when no checkpoint can be resumed as asked, FloatingPointError
+    after max_bad_steps.
     """
     model_folder = folder / "model"
-    if model_folder.exists() and resume == "auto":
+    if resume == "never" and (
+        model_folder.exists() or checkpoint.committed(folder / "checkpoints")
+    ):
+        raise InputError("resume", f"never, into {folder}", "a folder without a run in it")
+    if model_folder.exists():
         return model_folder
     ranks = initialise(config.timeout_minutes)
     shapes = {name: value.shape for name, value in task.model.state_dict().items()}
@@ -164,27 +177,33 @@ def train_step(run: _Run) -> dict[str, float]:
     for batch in batches:
         loss, shown = engine(batch)
         loss_sum += (value := total(float(loss.detach()), ranks))
-        if not torch.isfinite(torch.tensor(value)):
+        if not math.isfinite(value):
             return _bad_step(run)
         engine.backward(loss * scale)
+        norm = gradient_norm(engine)
+        if norm is not None and not math.isfinite(norm):
+            return _bad_step(run)
         engine.step()
         figures = {name: float(v) for name, v in shown.items()}
+    norm = engine.get_global_grad_norm() if norm is None else norm
+    if norm is None or not math.isfinite(norm):
+        # Sharded gradients are only seen once they have been applied: the weights are lost.
+        raise FloatingPointError(
+            f"gradient norm {norm} at step {run.step + 1}; go on from {run.checkpoints}"
+        )
     run.step, run.bad_steps = run.step + 1, 0
     run.ema.update(full_weights(engine), run.step)
     seconds = time.monotonic() - start
     extra = getattr(run.task, "figures", None)
     if extra is not None:
         figures |= extra(batches[-1])
-    norm = engine.get_global_grad_norm()  # None where DeepSpeed does not shard the optimizer
-    if norm is not None:
-        figures["gradient_norm"] = float(norm)
     basic = {"loss": loss_sum / weight, "learning_rate": learning_rate, "seconds": seconds}
-    return basic | figures
+    return basic | {"gradient_norm": float(norm)} | figures
 
 
 def _bad_step(run: _Run) -> dict[str, float]:
     """Leave the weights untouched, count, and give up after too many in a row."""
-    run.engine.zero_grad()
+    discard_gradients(run.engine)
     run.step, run.bad_steps = run.step + 1, run.bad_steps + 1
     if run.bad_steps >= run.config.max_bad_steps:
         raise FloatingPointError(
@@ -215,7 +234,14 @@ def _resume(run: _Run, resume: checkpoint.Resume) -> None:
     found = checkpoint.find(run.checkpoints, resume, run.ranks)
     if found is None:
         return
-    facts = checkpoint.manifest(found)
+    facts, own = checkpoint.manifest(found), run.config.engine.deepspeed()
+    packs = facts["world_size"] * facts["engine"]["gradient_accumulation_steps"]
+    if run.ranks.world_size * run.config.engine.accumulation != packs:
+        asked = run.ranks.world_size * run.config.engine.accumulation
+        raise InputError("ranks x accumulation", asked, f"{packs}, as the run was begun")
+    if facts["engine"]["zero_optimization"] != own["zero_optimization"]:
+        begun = facts["engine"]["zero_optimization"]["stage"]
+        raise InputError("zero_stage", run.config.engine.zero_stage, f"{begun}, as it was begun")
     if facts["world_size"] != run.ranks.world_size and run.config.engine.zero_stage > 0:
         accepted = f"{facts['world_size']} (ZeRO shards are resumed on as many ranks)"
         raise InputError("world_size", run.ranks.world_size, accepted)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def load_dit(folder: Path) -> Denoiser:
         dit.load_state_dict(weights)
         flow, shift = described["method"]["flow"], described["method"]["shift"]
         method = Method(flow=RectifiedFlow(**flow), shift=ShiftConfig(**shift))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         cause = str(error).splitlines()[0]
         raise InputError("model", str(folder), f"a published denoiser ({cause})") from error
     return Denoiser(dit.eval(), method, card)

@@ -62,7 +62,7 @@ class PackedBatch:
     text_lengths: tuple[int, ...]
     """(S,) text tokens, on the host"""
     sample_ids: tuple[str, ...]
-    epochs: tuple[int, ...] = ()
+    epochs: tuple[int, ...]
     """(S,) the pass over the data that each sample belongs to: part of its randomness' key"""
 
     def __post_init__(self) -> None:
@@ -83,8 +83,9 @@ class PackedBatch:
             got = tuple(getattr(self, name).shape)
             if got != shape:
                 raise ValueError(f"{name}: got shape {got}; accepted: {shape}")
-        if not len(self.sample_ids) == len(self.text_lengths) == num_samples:
-            raise ValueError(f"sample_ids, text_lengths: accepted: {num_samples} of each")
+        hosted = (self.sample_ids, self.text_lengths, self.epochs)
+        if any(len(values) != num_samples for values in hosted):
+            raise ValueError(f"sample_ids, text_lengths, epochs: accepted: {num_samples} of each")
         if isinstance(self.cu_seqlens, np.ndarray):
             for name, own in (("cu_seqlens", lengths), ("text_cu_seqlens", self.text_lengths)):
                 offsets = getattr(self, name)

@@ -43,15 +43,18 @@ class CaptionMix:
         if not 0 <= self.dropped < 1:
             raise InputError("dropped", self.dropped, "0 <= dropped < 1")
 
+    def usable(self, captions: ClipCaptions) -> dict[str, str]:
+        """Kind -> text of the captions that can be drawn."""
+        found = {kind: captions.of_kind(kind) for kind in KINDS if getattr(self, kind) > 0}
+        return {kind: caption.text for kind, caption in found.items() if caption is not None}
+
     def draw(self, captions: ClipCaptions, seed: int, epoch: int) -> str:
         """One text for one example; kinds that a clip lacks leave their share to the others."""
         key = (captions.clip_id, epoch)
         if uniform(seed, "drop caption", *key) < self.dropped:
             return ""
-        present = {k: c.text for k in KINDS if (c := captions.of_kind(k)) is not None}
+        present = self.usable(captions)
         shares = np.array([getattr(self, kind) for kind in present])
-        if shares.sum() == 0:
-            return ""
         place = uniform(seed, "caption kind", *key) * shares.sum()
         index = int(np.searchsorted(np.cumsum(shares), place, side="right"))
         return list(present.values())[min(index, len(present) - 1)]
@@ -85,7 +88,8 @@ class PackLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Samples that fit no pack are left out and listed in `too_long`.
+        """Samples that fit no pack or have no caption are left out, and listed in `too_long` and
+        `uncaptioned`.
 
         Raises InputError when no sample remains.
         """
@@ -94,13 +98,17 @@ class PackLoader:
         self.rank, self.world_size = rank, world_size
         self.packer = Packer(packer)
         rows = sorted((r for r in latents if r.status == "ok"), key=lambda r: r.clip_id)
+        spoken = {i for i, said in captions.items() if mix.usable(said)}
+        self.uncaptioned = [r.clip_id for r in rows if r.clip_id not in spoken]
+        rows = [r for r in rows if r.clip_id in spoken]
         lengths = [int(np.prod(patch_grid(_size(r), patch))) for r in rows]
         fits = [self.packer.fits(Item(sample_id="", num_tokens=n)) for n in lengths]
         self.rows = [r for r, ok in zip(rows, fits, strict=True) if ok]
         self.num_tokens = [n for n, ok in zip(lengths, fits, strict=True) if ok]
         self.too_long = [r.clip_id for r, ok in zip(rows, fits, strict=True) if not ok]
         if not self.rows:
-            raise InputError("latents", f"{len(rows)} rows", "rows that fit a pack")
+            found = f"{len(rows)} rows, {len(self.uncaptioned)} more without a caption"
+            raise InputError("latents", found, "captioned rows that fit a pack")
         self.index = {r.clip_id: i for i, r in enumerate(self.rows)}
         self.epoch, self.cursor = 0, 0
         self.order = self._order(0)
@@ -136,10 +144,10 @@ class PackLoader:
         """Read, patchify and caption one sample."""
         row = self.rows[self.index[item.sample_id]]
         video = self.read(row)
-        captions = self.captions.get(row.clip_id, ClipCaptions(clip_id=row.clip_id))
+        text = self.mix.draw(self.captions[row.clip_id], self.seed, item.epoch)
         return to_sample(
             video,
-            text=self.embed(self.mix.draw(captions, self.seed, item.epoch)),
+            text=self.embed(text),
             patch=self.patch,
             sample_id=row.clip_id,
             epoch=item.epoch,

@@ -32,7 +32,7 @@ class PackerConfig:
     """extra cost of a token for each other token of its sample, in units of a token's own cost;
     2 / (12 x width) counts a transformer's FLOPs; 0 packs by tokens"""
     max_cost: float | None = None
-    """most cost of a pack (time); None takes max_tokens, which packs by tokens alone"""
+    """most cost of a pack (time); None allows as much as max_tokens cost without attention"""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -122,7 +122,8 @@ def pack_all(items: Iterable[Item], config: PackerConfig) -> Iterator[list[Item]
     packer = Packer(config)
     for item in items:
         if not packer.fits(item):
-            raise InputError("num_tokens", item.num_tokens, f"at most {config.max_tokens} a pack")
+            accepted = f"at most {config.max_tokens} tokens and a cost of {config.budget:g} a pack"
+            raise InputError("num_tokens", item.num_tokens, accepted)
         packer.waiting.append(item)
         if len(packer.waiting) >= config.look_ahead:
             yield packer.pop()

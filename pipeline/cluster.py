@@ -31,11 +31,11 @@ def start_ray(num_cpus: int | None = None, object_store_bytes: int = _STORE_BYTE
     _configure_ray_data()
 
 
-def usable_cpus() -> float:
-    """Processors of the connected cluster."""
+def usable(resource: str) -> float:
+    """How much of a resource, CPU or GPU, the connected cluster has."""
     import ray
 
-    return float(ray.cluster_resources().get("CPU", 1.0))
+    return float(ray.cluster_resources().get(resource, 0.0))
 
 
 def _configure_ray_data() -> None:

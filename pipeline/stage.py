@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from openreel.pipeline import table
 from openreel.pipeline.clip import Row, Status, Verdict
-from openreel.pipeline.cluster import start_ray, usable_cpus
+from openreel.pipeline.cluster import start_ray, usable
 from openreel.pipeline.errors import InputError, MediaError
 
 In = TypeVar("In", bound=Row)
@@ -69,11 +69,14 @@ def run_stage(
         table.create(folder, stage=stage.name, key=stage.key, fingerprint=stage.fingerprint)
         _check_unique(stage, rows)
         todo = _todo(stage, rows, folder, max_attempts if retry_failed else 0)
-        if todo:
-            for key, status in _run(stage, todo, folder):
-                if on_row is not None:
-                    on_row(key, status)
-            _bury(stage, todo, folder, on_row)
+        retried = any(job.attempt > 1 for job in todo)
+        _execute(stage, todo, folder, on_row, alone=retried)
+        lost = _lost(stage, todo, folder)
+        if len(lost) == len(todo) > 1:
+            raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
+        # A row that kills its worker takes its block along: only what dies alone is buried.
+        _execute(stage, lost, folder, on_row, alone=True)
+        _bury(stage, _lost(stage, lost, folder), folder, on_row)
         table.compact(folder, stage.record)
 
 
@@ -118,23 +121,37 @@ def _todo(
     return jobs
 
 
+def _execute(
+    stage: Stage[In, Out],
+    jobs: Sequence[_Job[In]],
+    folder: Path,
+    on_row: OnRow | None,
+    *,
+    alone: bool,
+) -> None:
+    """Run jobs, each alone in its block if asked, and pass on what is heard of them."""
+    for key, status in _run(stage, jobs, folder, alone) if jobs else ():
+        if on_row is not None:
+            on_row(key, status)
+
+
 def _run(
-    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path
+    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, alone: bool
 ) -> Iterator[tuple[str, Status]]:
     """Execute on Ray Data; yields (key, status) as blocks are committed, in any order."""
     start_ray()
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    # A row that kills its worker takes its block along: the next time each has a block of its own.
-    again = any(job.attempt > 1 for job in jobs)
-    blocks = len(jobs) if again else -(-len(jobs) // stage.rows_per_block)
+    blocks = len(jobs) if alone else -(-len(jobs) // stage.rows_per_block)
     dataset = ray.data.from_items(
         # Pickled: Arrow would have to guess the type of an empty list, and rows differ.
         [{"job": ray.cloudpickle.dumps(job)} for job in jobs],
         override_num_blocks=blocks,
     )
-    workers = max(1, int(usable_cpus() / stage.num_cpus))
+    workers = max(1, int(usable("CPU") / stage.num_cpus))
+    if stage.num_gpus:
+        workers = max(1, min(workers, int(usable("GPU") / stage.num_gpus)))
     # One task at a time on an actor: those that wait would die with the one that kills it.
     pool = (
         ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=1)
@@ -225,23 +242,27 @@ def _tombstone(stage: Stage[In, Out], job: _Job[In], status: Status, reason: str
     return stage.record(**{**required, **verdict, "reason": " ".join(reason.split())[:500]})
 
 
-def _bury(
-    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, on_row: OnRow | None
-) -> None:
-    """Rows whose worker died so often that Ray gave up: they end in the table all the same.
+def _lost(stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path) -> list[_Job[In]]:
+    """Jobs of which the table knows nothing.
 
     The table is asked, not the driver's count: a worker may die between the commit and the news.
     """
     known = table.verdicts(folder)
-    lost = []
-    for job in jobs:
+
+    def arrived(job: _Job[In]) -> bool:
         verdict = known.get(_key(stage, job.row))
-        if verdict is None or verdict.attempt < job.attempt:
-            lost.append(_tombstone(stage, job, "failed", WORKER_LOST))
-    if len(lost) == len(jobs) > 1:
-        raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
-    if lost:
-        table.append(folder, lost)
-    for row in lost:
+        return verdict is not None and verdict.attempt >= job.attempt
+
+    return [job for job in jobs if not arrived(job)]
+
+
+def _bury(
+    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, on_row: OnRow | None
+) -> None:
+    """Rows that killed their worker although alone in it: they end in the table all the same."""
+    rows = [_tombstone(stage, job, "failed", WORKER_LOST) for job in jobs]
+    if rows:
+        table.append(folder, rows)
+    for row in rows:
         if on_row is not None:
             on_row(_key(stage, row), row.status)

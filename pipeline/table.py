@@ -6,8 +6,9 @@
       part-a97b….parquet
 
 Rows are never changed in place. A row with the key of another and a higher attempt replaces it when
-the table is read; equal rows are one row; two different rows with one key and one attempt are an
-error, because then one of them would be lost in silence.
+the table is read; equal rows are one row. Of one attempt that was made twice, because its worker
+was lost after writing, the better verdict stands; two different rows that are both ok are an error,
+because then one of them would be lost in silence.
 """
 
 import contextlib
@@ -83,7 +84,9 @@ def read(folder: Path, record: type[R]) -> list[R]:
             if known is None or row.attempt > known.attempt:
                 rows[key] = row
             elif row.attempt == known.attempt and row != known:
-                raise ValueError(f"{folder}: {name} {key} has two different rows: {known}, {row}")
+                if row.status == known.status == "ok":
+                    raise ValueError(f"{folder}: {key} has two different rows: {known}, {row}")
+                rows[key] = min(known, row, key=_rank)
     return [rows[key] for key in sorted(rows)]
 
 
@@ -101,8 +104,9 @@ def verdicts(folder: Path) -> dict[str, Verdict]:
         for values in pq.read_table(part, columns=columns).to_pylist():
             key = str(values.pop(name))
             verdict = Verdict.from_row(values)
-            if key not in found or verdict.attempt > found[key].attempt:
-                found[key] = verdict
+            known = found.get(key, verdict)
+            newer = verdict.attempt > known.attempt
+            found[key] = verdict if newer else min(known, verdict, key=_rank)
     return found
 
 
@@ -128,7 +132,7 @@ def key_of(folder: Path) -> str:
     """The name of a table's key column. Raises InputError if the folder is no table."""
     try:
         return str(json.loads((folder / _HEADER).read_text(encoding="utf-8"))["key"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError("table", str(folder), "a folder that a station has written") from None
 
 
@@ -142,6 +146,11 @@ def one_writer(folder: Path) -> Iterator[None]:
         except OSError:
             raise InputError("table", str(folder), "one that no other run is writing") from None
         yield
+
+
+def _rank(row: Verdict) -> tuple[int, int, str]:
+    """Smaller is newer, then better; the rest only makes the order total."""
+    return (-row.attempt, ("ok", "rejected", "failed").index(row.status), repr(row))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

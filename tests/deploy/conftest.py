@@ -43,6 +43,7 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         autoencoder=parts["autoencoder"],
         text_encoder=f"captioner:{parts['captioner']}",
         corpus=CORPUS,
+        sample=smoke().sample,
     )
     return root / "model"
 

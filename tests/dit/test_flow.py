@@ -99,6 +99,21 @@ def test_every_solver_reaches_the_data_for_two_shapes_in_one_pack(solver: Solver
         np.testing.assert_allclose(video, point, atol=1e-4)
 
 
+def test_padding_inside_patches_is_noise_of_the_level_as_in_training() -> None:
+    seen: list[Tensor] = []
+
+    class Watching(Analytic):
+        def forward(self, noisy: Tensor, levels: Tensor, text: Tensor, layout: Layout) -> Tensor:
+            seen.append(torch.cat([noisy[0, [3, 7, 11, 15]], levels]))  # 3 columns in patches of 2
+            return super().forward(noisy, levels, text, layout)
+
+    denoiser = Denoiser(Watching(CONFIG), TOY, {})  # type: ignore[arg-type]
+    sample(denoiser, [request("a", (1, 2, 1), 0.7)], SampleConfig(steps=4, guidance=1.0))
+    first, *later = seen
+    for values in later:
+        torch.testing.assert_close(values[:-1], values[-1] * first[:-1])
+
+
 def test_guidance_moves_from_the_negative_through_the_prompt() -> None:
     denoiser = Denoiser(Analytic(CONFIG), TOY, {})  # type: ignore[arg-type]
     (video,) = sample(denoiser, [request("a", (1, 4, 4), 0.5)], SampleConfig(steps=6, guidance=3.0))

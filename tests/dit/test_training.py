@@ -16,7 +16,7 @@ from openreel.dit import checkpoint
 from openreel.dit.distributed import Ranks
 from openreel.dit.engine import EngineConfig
 from openreel.dit.metrics import read
-from openreel.dit.train import DenoiserTaskConfig, corrupt_batch
+from openreel.dit.train import DenoiserTaskConfig, NoisyBatch, corrupt_batch
 from openreel.dit.trainer import TrainConfig, train
 from openreel.packing.batch import collate
 from openreel.pipeline.errors import InputError
@@ -157,6 +157,43 @@ def test_a_bad_loss_leaves_the_weights_and_two_in_a_row_stop(tmp_path: Path) -> 
     always.model.dit.head.bias.data[0] = torch.nan
     with pytest.raises(FloatingPointError, match="2 non-finite losses in a row"):
         train(always, toy_config(5), tmp_path / "all bad")
+
+
+def test_a_bad_second_micro_batch_leaves_no_trace(tmp_path: Path) -> None:
+    engine = EngineConfig(learning_rate=1e-3, warmup_steps=1, schedule="constant", accumulation=2)
+    bad = ToyTask(poison=3)  # packs 2 and 3 are step 2
+    train(bad, TrainConfig(steps=3, engine=engine), tmp_path / "bad")
+
+    class Without(ToyTask):
+        def next_batch(self) -> NoisyBatch:
+            self.pack = 4 if self.pack == 2 else self.pack
+            return super().next_batch()
+
+    clean = Without()
+    train(clean, TrainConfig(steps=2, engine=engine), tmp_path / "clean")
+    weights = clean.model.state_dict()
+    assert bad.pack == clean.pack == 6
+    for name, value in bad.model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_never_and_must_mean_what_they_say(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        train(ToyTask(), toy_config(4), tmp_path, resume="must")
+    model = train(ToyTask(), toy_config(4), tmp_path)
+    before = (model / "model.safetensors").read_bytes()
+    assert train(ToyTask(), toy_config(4), tmp_path, resume="must") == model
+    with pytest.raises(InputError, match="a folder without a run"):
+        train(ToyTask(), toy_config(4), tmp_path, resume="never")
+    assert (model / "model.safetensors").read_bytes() == before
+
+
+def test_another_number_of_packs_a_step_is_refused(tmp_path: Path) -> None:
+    train(ToyTask(), toy_config(4), tmp_path)
+    (tmp_path / "model").rename(tmp_path / "gone")
+    engine = EngineConfig(learning_rate=1e-3, accumulation=2)
+    with pytest.raises(InputError, match="ranks x accumulation: got 2; accepted: 1"):
+        train(ToyTask(), TrainConfig(steps=8, engine=engine), tmp_path)
 
 
 def committed_run(folder: Path) -> Path:

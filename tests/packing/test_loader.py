@@ -129,7 +129,7 @@ def test_long_samples_are_listed_not_lost_silently() -> None:
     packs = loader(max_tokens=64)
     assert packs.too_long
     assert len(packs.too_long) + len(packs.rows) == 48
-    with pytest.raises(InputError, match="rows that fit a pack"):
+    with pytest.raises(InputError, match="captioned rows that fit"):
         loader(max_tokens=1)
 
 

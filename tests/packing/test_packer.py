@@ -69,7 +69,7 @@ def test_packs_of_one_flop_budget_cost_the_same_and_respect_the_token_cap() -> N
 
 
 def test_a_sample_longer_than_a_pack_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"num_tokens: got 11; accepted: at most 10"):
+    with pytest.raises(InputError, match=r"num_tokens: got 11; accepted: at most 10 tokens"):
         list(pack_all([Item(sample_id="a", num_tokens=11)], PackerConfig(max_tokens=10)))
 
 

@@ -78,6 +78,15 @@ def test_two_different_rows_with_one_key_are_an_error(folder: Path) -> None:
         table.read(folder, Number)
 
 
+def test_of_one_attempt_made_twice_the_better_verdict_stands(folder: Path) -> None:
+    (good,) = numbers(1)
+    table.append(folder, [replace(good, status="failed", reason="a worker was lost")])
+    table.append(folder, [good])
+    table.append(folder, [replace(good, status="failed", reason="another was lost")])
+    assert table.read(folder, Number) == [good]
+    assert table.verdicts(folder)["1"].status == "ok"
+
+
 def test_only_ok_rows_are_usable(folder: Path) -> None:
     a, b, c = numbers(1, 2, 3)
     table.append(folder, [a, replace(b, status="rejected"), replace(c, status="failed")])
