@@ -78,8 +78,8 @@ def score(frames: Frames, prompt: str) -> Score:
     colour = seen_colour(frames)
     masks = thing_masks(frames, colour)
     seen = (colour or NOTHING, seen_shape(masks), seen_direction(masks))
-    right = [a == b for a, b in zip(wanted, seen, strict=True)]
-    return Score(prompt, *right, *seen)
+    colour_right, shape_right, direction_right = (a == b for a, b in zip(wanted, seen, strict=True))
+    return Score(prompt, colour_right, shape_right, direction_right, *seen)
 
 
 def summarise(scores: Iterable[Score]) -> Summary:

@@ -297,9 +297,11 @@ class Generate:
         if self.dry_run:
             return
         bundle = load_bundle(self.model)
-        asked = {"steps": self.steps, "guidance": self.guidance}
-        changed = {name: value for name, value in asked.items() if value is not None}
-        config = replace(bundle.sample, **changed)
+        config = replace(
+            bundle.sample,
+            steps=bundle.sample.steps if self.steps is None else self.steps,
+            guidance=bundle.sample.guidance if self.guidance is None else self.guidance,
+        )
         writable(self.output)
         order = Order(prompt=self.prompt, plan=plan, seed=self.seed, expand=self.expand)
         with progress("sample", total=config.steps) as report:

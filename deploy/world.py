@@ -145,6 +145,7 @@ def draw_scene(
         camera = "left" if rng.random() < 0.5 else "right"
         texture = "striped" if rng.random() < 0.5 else "checked"
     pillar, collide = None, False
+    objects: tuple[Thing, ...]
     if num_objects == 2:
         elongated = max(width, height) > 1.3 * min(width, height)
         collide = num_frames > 1 and elongated and rng.random() < 0.4
@@ -287,13 +288,13 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 
 def _background(
-    scene: Scene, x_TW: NDArray[np.float64], y_H: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    scene: Scene, x_TW: NDArray[np.floating], y_H: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Grey levels (T, H, W); bands are a quarter of the short side wide, their edges a pixel."""
     band = min(scene.width, scene.height) / 4
     x_T1W, y_H1 = rearrange(x_TW, "t w -> t 1 w"), rearrange(y_H, "h -> h 1")
 
-    def wave(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    def wave(position: NDArray[np.floating]) -> NDArray[np.floating]:
         return np.clip(np.sin(np.pi * position / band) * band / np.pi * 2, -1, 1)
 
     match scene.texture:
@@ -319,7 +320,8 @@ def _distance(
     if shape == "bar":
         return np.maximum(x - _BAR_WIDTH * radius, np.abs(y) - radius)
     slope = (2 * x - y - radius) / np.sqrt(5)
-    return np.maximum(slope, y - radius)
+    triangle: NDArray[np.float64] = np.maximum(slope, y - radius)
+    return triangle
 
 
 def describe(scene: Scene) -> Description:
