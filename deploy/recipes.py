@@ -155,21 +155,21 @@ def demo() -> Recipe:
         ),
         encode=EncodeConfig(max_area=96 * 96, max_frames=17),
         denoiser=DenoiserRecipe(
-            dim=192,
-            depth=6,
-            num_heads=6,
-            packer=PackerConfig(max_tokens=768, look_ahead=64),
+            dim=128,
+            depth=4,
+            num_heads=4,
+            packer=PackerConfig(max_tokens=1536, look_ahead=64),
             task=DenoiserTaskConfig(
                 flow=RectifiedFlow(predicts="data"), shift=ShiftConfig(base_tokens=32)
             ),
             train=TrainConfig(
-                steps=1200,
+                steps=1500,
                 engine=EngineConfig(learning_rate=2e-3, warmup_steps=20),
                 ema_decay=0.98,
                 save_every=150,
             ),
         ),
-        sample=SampleConfig(steps=24, guidance=3.0),
+        sample=SampleConfig(steps=24, guidance=2.5),
     )
 
 

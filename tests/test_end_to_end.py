@@ -45,10 +45,30 @@ def finished(output: Path, *options: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+OWN = ("carphone_pristine_qcif.mp4", "newtons_cradle.gif", "keyboard_rot90.mov")
+REFUSED = ("corrupt_empty.flv", "audio_only_two_tracks.mp4")
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A user's own folder, with files that cannot be used; none where there are no test media."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "media"
+    folder = Path(os.environ.get("OPENREEL_TEST_MEDIA", default))
+    if not folder.is_dir():
+        return []
+    own = tmp_path_factory.mktemp("own")
+    for name in (*OWN, *REFUSED):
+        (own / name).symlink_to((folder / "video" / name).resolve())
+    (own / "notes.mp4").write_text("this is no video")
+    (own / "empty.mp4").touch()
+    return ["--videos", str(own)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, options: list[str]) -> Path:
+    """A demo that nobody interrupted."""
     output = tmp_path_factory.mktemp("whole")
-    finished(output)
+    finished(output, *options)
     return output
 
 
@@ -66,13 +86,16 @@ def test_the_demo_ends_with_three_videos_a_sheet_and_a_page(whole: Path) -> None
     page = (whole / "index.html").read_text()
     assert all(word in page for word in ("a red ball moves right", "128 wide", "untrained"))
     found = tables(whole)
-    assert len(found["clips"]) > 10
-    assert all(set(rows.values()) == {"ok"} for rows in found.values())
-    assert set(found["clips"]) == set(found["captions"]) == set(found["latents"])
+    usable = {key for key, status in found["clips"].items() if status == "ok"}
+    assert len(usable) > 10
+    assert usable == set(found["captions"]) == set(found["latents"])
+    assert {*found["captions"].values(), *found["latents"].values()} == {"ok"}
 
 
 @pytest.mark.slow
-def test_killed_five_times_it_finishes_with_the_same_tables(whole: Path, tmp_path: Path) -> None:
+def test_killed_five_times_it_finishes_with_the_same_tables(
+    whole: Path, tmp_path: Path, options: list[str]
+) -> None:
     moments, kills = random.Random(7), 0
     for _ in range(5):
         process = subprocess.Popen(
@@ -81,7 +104,7 @@ def test_killed_five_times_it_finishes_with_the_same_tables(whole: Path, tmp_pat
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + moments.uniform(4, 30)
+        deadline = time.monotonic() + moments.uniform(3, 22)
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
         if process.poll() is None:
@@ -89,34 +112,23 @@ def test_killed_five_times_it_finishes_with_the_same_tables(whole: Path, tmp_pat
             kills += 1
         process.wait()
     assert kills >= 2
-    finished(tmp_path)
+    finished(tmp_path, *options)
     assert tables(tmp_path) == tables(whole)
     assert len(list((tmp_path / "videos").glob("*.mp4"))) == 3
     assert not list(tmp_path.rglob("*.latents.safetensors"))
 
 
 @pytest.mark.slow
-def test_a_users_folder_joins_and_what_is_refused_is_told(media: Path, tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    names = ("corrupt_empty.flv", "audio_only_two_tracks.mp4", "keyboard_rot90.mov")
-    for name in (*names, "carphone_pristine_qcif.mp4", "newtons_cradle.gif"):
-        (own / name).symlink_to(media / "video" / name)
-    (own / "notes.mp4").write_text("this is no video")
-    (own / "empty.mp4").touch()
-    output = tmp_path / "out"
-    finished(output, "--videos", str(own))
-    rows = table.read(output / "dataset" / "sources", Source)
-    videos = {row.uri: row for row in table.read(output / "dataset" / "videos", Video)}
-    mine = {Path(row.uri).name for row in rows if Path(row.uri).parent.name == "own"}
+def test_of_a_users_folder_every_file_has_its_verdict(whole: Path, options: list[str]) -> None:
+    if not options:
+        pytest.skip("no test media: set OPENREEL_TEST_MEDIA")
+    own = Path(options[1])
+    rows = table.read(whole / "dataset" / "sources", Source)
+    videos = {row.uri: row for row in table.read(whole / "dataset" / "videos", Video)}
+    mine = {Path(row.uri).name for row in rows if Path(row.uri).parent.name == own.name}
     assert mine == {path.name for path in own.iterdir()}
     refused = {Path(row.uri).name: row.reason for row in videos.values() if row.status != "ok"}
-    assert set(refused) == {
-        "corrupt_empty.flv",
-        "audio_only_two_tracks.mp4",
-        "notes.mp4",
-        "empty.mp4",
-    }
+    assert set(refused) == {*REFUSED, "notes.mp4", "empty.mp4"}
     assert all(refused.values())
-    page = (output / "index.html").read_text()
+    page = (whole / "index.html").read_text()
     assert all(name in page for name in refused)
