@@ -10,7 +10,7 @@ Grid = tuple[int, int, int]
 Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 400.0, 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 10.0, 38.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 18.0, 10.0, 38.0
 _SMOOTHING = 0.03
 """of the curve's length: the span that the smoothed line averages over"""
 
@@ -49,12 +49,11 @@ class Segment:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """Exponential mean over _SMOOTHING of the length, without a start at zero (Adam's remedy)."""
-    keep = 1 - 1 / max(1.0, _SMOOTHING * len(points))
-    mean, weight, line = 0.0, 0.0, []
-    for step, value in points:
-        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-        line.append((step, mean / weight))
+    """The mean around each point that has enough others before and after it."""
+    reach, line = round(_SMOOTHING * len(points) / 2), []
+    for i in range(reach, len(points) - reach):
+        near = [value for _, value in points[i - reach : i + reach + 1]]
+        line.append((points[i][0], sum(near) / len(near)))
     return line
 
 
@@ -153,7 +152,7 @@ def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:
 def _colour(segment: Segment, longest: int) -> str:
     """Hue by orientation, darker with more frames."""
     share = (segment.grid[0] - 1) / max(1, longest - 1)
-    return f"hsl({_HUES[segment.orientation]} 52% {80 - 32 * share:.0f}%)"
+    return f"hsl({_HUES[segment.orientation]} 52% {84 - 22 * share:.0f}%)"
 
 
 def _segment(segment: Segment, left: float, width: float, top: float, colour: str) -> Markup:

@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from importlib.metadata import version
 from itertools import chain, islice, zip_longest
@@ -44,7 +45,8 @@ from openreel.pipeline.curate import CLIPS
 from openreel.pipeline.errors import MediaError
 from openreel.pipeline.media import Frames, Span, probe, read_clip, read_frames
 from openreel.pipeline.report import report
-from openreel.recaption.caption import ClipCaptions
+from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.run import SOURCE
 from openreel.vae.latent import LatentRow
 from openreel.vae.run import read_latent
 from openreel.vae.weights import load_autoencoder
@@ -193,6 +195,11 @@ def _captioning(
             return None
         return float(np.mean([_text(captions[k], kind) == truths[k][kind] for k in compared]))
 
+    def said(key: str, kind: str) -> Said:
+        caption = written(captions[key], kind)
+        told = compare(_text(captions[key], kind), truths[key].get(kind))
+        return told if caption is None else replace(told, flaw=caption.flaw)
+
     chosen = mixed(
         [key for key in known if key in own],
         [key for key in known if key not in own],
@@ -203,12 +210,18 @@ def _captioning(
         exact_short=exact("short"),
         exact_dense=exact("dense"),
         num_compared=len(compared),
+        num_flawed=sum(
+            bool(caption.flaw)
+            for key in known
+            for kind in ("short", "dense")
+            if (caption := written(captions[key], kind)) is not None
+        ),
         examples=tuple(
             Captioned(
                 frames=strip,
                 truth=truths[key].get("dense", truths[key].get("original", "")),
-                short=compare(_text(captions[key], "short"), truths[key].get("short")),
-                dense=compare(_text(captions[key], "dense"), truths[key].get("dense")),
+                short=said(key, "short"),
+                dense=said(key, "dense"),
             )
             for key, strip in strips.items()
             if strip is not None
@@ -221,8 +234,15 @@ def _truths(clip: Clip) -> dict[str, str]:
     return {text.kind: text.text for text in clip.texts}
 
 
+def written(captions: ClipCaptions, kind: str) -> Caption | None:
+    """The captioner's own newest caption, flawed or not; never a text that came with the file,
+    which is the truth that captions are compared with."""
+    own = (c for c in reversed(captions.captions) if c.kind == kind and c.source == SOURCE)
+    return next(own, None)
+
+
 def _text(captions: ClipCaptions, kind: str) -> str:
-    caption = captions.of_kind(kind)
+    caption = written(captions, kind)
     return "" if caption is None else caption.text
 
 

@@ -9,7 +9,8 @@ from openreel.pipeline.media import Frames
 Child = object
 """Markup, or anything whose text is shown as it is"""
 
-_VOID = frozenset(["br", "circle", "img", "line", "link", "meta", "path", "polyline", "rect"])
+_VOID = frozenset(["br", "img", "meta"])
+"""HTML's own elements without an end; one of SVG that is left open swallows what follows"""
 
 
 class Markup(str):

@@ -56,8 +56,8 @@ def render(page: Page) -> str:
     )
     lead = (
         "From a folder of raw videos to a text-to-video model and three videos of three shapes, "
-        f"in {_duration(sum(s for _, s in page.run.seconds))} on this machine. Nothing was "
-        "cropped, bucketed or brought to one shape on the way."
+        f"in {_duration(sum(s for _, s in page.run.seconds))} on this machine. The denoiser saw "
+        "each clip in its own shape: none was cropped, squared or bucketed."
     )
     title = element("header", element("h1", "openreel"), element("p", lead, class_="lead"))
     body = element("body", title, element("nav", *links), element("main", *bodies))
@@ -98,7 +98,7 @@ def _video(video: Video) -> Markup:
 def _checks(checks: Checks) -> Markup:
     number = len(checks.trained)
     note = (
-        f"{number} short prompts, one video each, 72 × 72 pixels. A program judged the pixels: the "
+        f"{number} short prompts, one small square video each. A program judged the pixels: the "
         "hue of the most saturated area, its outline, the way of its centre. It is no person and "
         "can err. “Untrained” is the same network with random weights, given the same "
         "prompts and noise. The prompts combine words that the training captions use."
@@ -210,6 +210,11 @@ def _captions(captioning: Captioning) -> Markup:
             "The captioner was trained on these texts, so this says how well it learnt them, not "
             "how well it would do elsewhere. Underlined words differ from the truth."
         )
+    if captioning.num_flawed:
+        note += (
+            f" {captioning.num_flawed} captions have a flaw, such as a word many times running: "
+            "they are kept on record, and only texts that came with those files are used."
+        )
     examples = [
         element(
             "article",
@@ -240,6 +245,8 @@ def _said(said: Said) -> Markup:
     marks = [agreed for _, agreed in said.words if agreed is not None]
     if marks:
         words.append(_mark(f"{sum(marks)} of {len(marks)} words", all(marks)))
+    if said.flaw:
+        words.append(_mark(f"not used: {said.flaw}", False))
     return together(*words)
 
 

@@ -56,6 +56,8 @@ class Said:
     """A caption word by word; agreed is None where there is no truth to compare with."""
 
     words: tuple[tuple[str, bool | None], ...]
+    flaw: str = ""
+    """why the caption is not used; empty if it is"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +78,10 @@ class Captioning:
 
     exact_short: float | None
     exact_dense: float | None
-    """shares of the clips with a truth whose caption is that, word for word; None: no such clip"""
+    """shares of the clips with a truth that were captioned with just that; None: no such clip"""
     num_compared: int
+    num_flawed: int
+    """captions of all clips and both kinds that are not used"""
     examples: tuple[Captioned, ...]
 
 

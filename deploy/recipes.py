@@ -160,7 +160,7 @@ def demo() -> Recipe:
             num_heads=4,
             packer=PackerConfig(max_tokens=1536, look_ahead=64),
             task=DenoiserTaskConfig(
-                flow=RectifiedFlow(predicts="data"), shift=ShiftConfig(base_tokens=32)
+                flow=RectifiedFlow(predicts="data"), shift=ShiftConfig(base_tokens=8)
             ),
             train=TrainConfig(
                 steps=1500,
@@ -169,7 +169,7 @@ def demo() -> Recipe:
                 save_every=150,
             ),
         ),
-        sample=SampleConfig(steps=24, guidance=2.5),
+        sample=SampleConfig(steps=24, guidance=3.0),
     )
 
 

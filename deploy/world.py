@@ -6,7 +6,7 @@
 Letters: T frames, H W pixels. Positions are fractions of the frame, x to the right, y downwards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -208,7 +208,7 @@ def _across(thing: Thing, width: int, height: int) -> Thing:
     radius = thing.diameter / 2 * min(width, height) / width
     travel = min(0.8, 1 - 1.4 * radius)
     start = (0.5 - DIRECTIONS[thing.motion][0] * travel / 2, thing.start[1])
-    return Thing(**{**vars(thing), "start": start, "travel": travel})
+    return replace(thing, start=start, travel=travel)
 
 
 def _draw_pair(
@@ -305,7 +305,7 @@ def _background(
         case "checked":
             pattern = wave(x_T1W) * wave(y_H1)
         case "shaded":
-            pattern = 2 * (2 * y_H1 / scene.height - 1) + 0 * x_T1W
+            pattern = 2 * (2 * y_H1 / scene.height - 1)
     shape = (len(x_TW), scene.height, scene.width)
     return np.broadcast_to(_LUMA[scene.shade] + _CONTRAST * pattern, shape)
 

@@ -3,8 +3,9 @@
 world/
   video-0000.mp4 ...   one to eight shots with hard cuts, one size and rate a file
   image-0000.png ...
-  captions.jsonl       a line a shot and kind: {"file", "kind", "text", "start_s", "end_s"}
-  world.json           what the folder was rendered from; written last
+  world.json           what the folder is rendered from; written first
+  captions.jsonl       a line a shot and kind: {"file", "kind", "text", "start_s", "end_s"};
+                       written last: where it is, the world is complete
 """
 
 import json
@@ -73,20 +74,20 @@ def write_world(folder: Path, *, num_videos: int, num_images: int, seed: int) ->
     Raises InputError for a folder that was rendered from other numbers.
     """
     own = {"num_videos": num_videos, "num_images": num_images, "seed": seed}
-    marker = folder / "world.json"
-    if marker.exists():
-        if (before := json.loads(marker.read_text())) != own:
-            raise InputError("world", own, f"{before}, from which {folder} was rendered")
+    marker, captions = folder / "world.json", folder / "captions.jsonl"
+    if marker.exists() and (before := json.loads(marker.read_text())) != own:
+        raise InputError("world", own, f"{before}, from which {folder} was rendered")
+    if marker.exists() and captions.exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    # First, so that an interrupted world is only ever completed from the same numbers.
+    write_text(marker, json.dumps(own))
     films = [draw_film(seed, i) for i in range(num_videos)]
     films += [draw_image(seed, i) for i in range(num_images)]
     with progress("world", total=len(films)) as report, ThreadPoolExecutor(2) as pool:
         for _ in pool.map(lambda film: _write(folder, film), films):
             report()
     lines = (json.dumps(caption) for film in films for caption in film.captions())
-    write_text(folder / "captions.jsonl", "\n".join(lines) + "\n")
-    write_text(marker, json.dumps(own))
+    write_text(captions, "\n".join(lines) + "\n")
 
 
 def _write(folder: Path, film: Film) -> None:
