@@ -294,16 +294,19 @@ def _background(
     band = min(scene.width, scene.height) / 4
     x_T1W, y_H1 = rearrange(x_TW, "t w -> t 1 w"), rearrange(y_H, "h -> h 1")
 
-    def wave(position: NDArray[np.floating]) -> NDArray[np.floating]:
-        return np.clip(np.sin(np.pi * position / band) * band / np.pi * 2, -1, 1)
+    def banded(position: NDArray[np.floating]) -> NDArray[np.floating]:
+        wave: NDArray[np.floating] = np.clip(
+            np.sin(np.pi * position / band) * band / np.pi * 2, -1, 1
+        )
+        return wave
 
     match scene.texture:
         case "plain":
             pattern = np.zeros_like(x_T1W)
         case "striped":
-            pattern = wave(x_T1W)
+            pattern = banded(x_T1W)
         case "checked":
-            pattern = wave(x_T1W) * wave(y_H1)
+            pattern = banded(x_T1W) * banded(y_H1)
         case "shaded":
             pattern = 2 * (2 * y_H1 / scene.height - 1)
     shape = (len(x_TW), scene.height, scene.width)
