@@ -39,10 +39,11 @@ from openreel.pipeline.stage import Stage, run_stage
 from openreel.recaption.caption import ClipCaptions
 from openreel.recaption.frames import stream_clip
 from openreel.recaption.run import RecaptionConfig, recaption_stage
-from openreel.recaption.text import load_text_encoder
+from openreel.recaption.text import TextEncoder, load_text_encoder
 from openreel.recaption.train import CaptionerTask
 from openreel.recaption.weights import new_captioner
 from openreel.vae.latent import LatentRow
+from openreel.vae.model import Autoencoder
 from openreel.vae.run import EncodeConfig, encode_stage, read_latent, scaled_size
 from openreel.vae.train import VaeTask, new_autoencoder
 from openreel.vae.weights import load_autoencoder
@@ -220,9 +221,10 @@ def train_denoiser(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
+    said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
+    inputs = {"seed": seed, "data": digest(*said), **identities(codec, text)}
     card = {
-        "codec": codec.codec,
-        "text_encoder": text.identity,
+        **identities(codec, text),
         "recipe": described(recipe),
         "clips": len(loader.rows),
         "too_long": loader.too_long,
@@ -230,27 +232,24 @@ def train_denoiser(
     }
     dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text.dim, seed=seed)
     task = DenoiserTask(dit, loader, recipe.task, card=card)
-    said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
-    inputs = {
-        "seed": seed,
-        "data": digest(*said),
-        "codec": codec.codec,
-        "text_encoder": text.identity,
-    }
     model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
     bundle = bundle or run / "bundle"
     if ranks.is_first and not bundle.exists():
         dense = (row.of_kind("dense") for row in captions.values())
-        corpus = [caption.text for caption in dense if caption is not None]
         write_bundle(
             bundle,
             denoiser=model,
             autoencoder=autoencoder,
             text_encoder=text_encoder,
-            corpus=corpus,
+            corpus=[caption.text for caption in dense if caption is not None],
             sample=sampling,
         )
     return bundle
+
+
+def identities(codec: Autoencoder, text: TextEncoder) -> dict[str, str]:
+    """What a denoiser's latents and prompts must be made with."""
+    return {"codec": codec.codec, "text_encoder": text.identity}
 
 
 def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: int) -> DiT:

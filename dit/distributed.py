@@ -3,7 +3,6 @@
 import datetime
 import logging
 import os
-import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +36,13 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
         os.environ["DS_ACCELERATOR"] = "cpu"
     _environment()
     if not torch.distributed.is_initialized():
+        if "RANK" not in os.environ:
+            # In memory: no port that another run could hold, no address that children inherit.
+            os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+            alone = torch.distributed.HashStore()
+            torch.distributed.init_process_group(
+                "nccl" if cuda else "gloo", store=alone, rank=0, world_size=1
+            )
         deepspeed = quiet_deepspeed()
         # DeepSpeed would compile a shared-memory collective for minutes; gloo does the same work.
         shared_memory = deepspeed.get_accelerator().create_op_builder("ShareMemCommBuilder")
@@ -48,7 +54,7 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
             verbose=False,
             timeout=datetime.timedelta(minutes=timeout_minutes),
         )
-    local_rank = int(os.environ["LOCAL_RANK"])
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
     return Ranks(
@@ -59,26 +65,15 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
 
 
 def _environment() -> None:
-    """Fill in what the launcher did not set."""
-    if "RANK" in os.environ:
+    """srun's names under the ones that torch knows."""
+    if "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) == 1:
         return
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        if "MASTER_ADDR" not in os.environ:
-            raise InputError("MASTER_ADDR", "nothing", "the first node's name, set before srun")
-        for name, slurm in (
-            ("RANK", "PROCID"),
-            ("WORLD_SIZE", "NTASKS"),
-            ("LOCAL_RANK", "LOCALID"),
-        ):
-            os.environ[name] = os.environ[f"SLURM_{slurm}"]
-        os.environ.setdefault("MASTER_PORT", "29500")
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_SIZE": 1, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in alone.items()})
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    if "MASTER_ADDR" not in os.environ:
+        raise InputError("MASTER_ADDR", "nothing", "the first node's name, set before srun")
+    os.environ["RANK"] = os.environ["SLURM_PROCID"]
+    os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    os.environ["WORLD_SIZE"] = os.environ["SLURM_NTASKS"]
+    os.environ.setdefault("MASTER_PORT", "29500")
 
 
 def quiet_deepspeed() -> Any:
