@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._C._distributed_c10d import HashStore
 
 from openreel.pipeline.errors import InputError
 
@@ -39,7 +40,7 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
         if "RANK" not in os.environ:
             # In memory: no port that another run could hold, no address that children inherit.
             os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
-            alone = torch.distributed.HashStore()
+            alone = HashStore()
             torch.distributed.init_process_group(
                 "nccl" if cuda else "gloo", store=alone, rank=0, world_size=1
             )
