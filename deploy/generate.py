@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 from openreel.deploy.bundle import Bundle
 from openreel.deploy.sizes import Plan
 from openreel.dit.sample import Request, SampleConfig, sample
-from openreel.pipeline.commit import committed_file, write_text
+from openreel.pipeline.commit import committed_file, sha256, write_text
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import write_video
 from openreel.recaption.expand import Expansion
@@ -156,15 +156,10 @@ def _sidecar(
         "model": {
             "codec": bundle.autoencoder.codec,
             "text_encoder": bundle.text_encoder.identity,
-            "denoiser": _digest(bundle.folder / "denoiser" / "model.safetensors"),
+            "denoiser": sha256(bundle.folder / "denoiser" / "model.safetensors"),
         },
         "software": f"openreel {importlib.metadata.version('openreel')}",
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_latents(path: Path, latents: npt.NDArray[np.float32], sidecar: dict[str, Any]) -> None:
