@@ -1,5 +1,6 @@
 """Ranks and devices: torchrun's environment where there is one, a world of one otherwise."""
 
+import atexit
 import datetime
 import logging
 import os
@@ -55,6 +56,8 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
             verbose=False,
             timeout=datetime.timedelta(minutes=timeout_minutes),
         )
+        if not cuda:
+            atexit.register(_leave)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local_rank)
@@ -63,6 +66,16 @@ def initialise(timeout_minutes: int = 30) -> Ranks:
         world_size=torch.distributed.get_world_size(),
         device=torch.device("cuda", local_rank) if cuda else torch.device("cpu"),
     )
+
+
+def _leave() -> None:
+    """End gloo's threads while the interpreter lives.
+
+    They may hold the last reference to a tensor; dropped during the interpreter's own end, it
+    aborts the process, and a finished run counts as failed (pytorch/pytorch#179291).
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _environment() -> None:

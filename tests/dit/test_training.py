@@ -44,9 +44,10 @@ def environment() -> dict[str, str]:
 
 
 def trained(folder: Path, **how: int) -> dict[str, Tensor]:
-    subprocess.run(
-        launch(folder, **how), env=environment(), check=True, capture_output=True, timeout=300
+    done = subprocess.run(
+        launch(folder, **how), env=environment(), capture_output=True, text=True, timeout=300
     )
+    assert done.returncode == 0, done.stderr
     return load_file(folder / "model" / "model.safetensors")
 
 
