@@ -58,7 +58,7 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Values low to high on pixels start to end."""
 
     low: float
@@ -73,20 +73,21 @@ class _Axis:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
-    def ticks(self) -> list[float]:
-        """Round values inside: 1, 2, 5 of each decade, or every 1, 2, 5 times a power of ten."""
+    def ticks(self, count: int = 4) -> list[float]:
+        """Round values inside: 1, 2, 5 of each decade, or every 1, 2, 5 times a power of ten, about
+        count of them."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             found = [digit * 10.0**d for d in decades for digit in (1, 2, 5)]
             return [v for v in found if self.low <= v <= self.high]
-        rough = (self.high - self.low) / 4
+        rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough)
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def _axes(points: Sequence[Point]) -> tuple[_Axis, _Axis]:
+def _axes(points: Sequence[Point]) -> tuple[Axis, Axis]:
     """x from 0 to the last step; y logarithmic where a loss falls far and stays above 0."""
     values = [value for _, value in points]
     low, high = min(values), max(values)
@@ -96,11 +97,11 @@ def _axes(points: Sequence[Point]) -> tuple[_Axis, _Axis]:
     else:
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         low, high = low - margin, high + margin
-    x = _Axis(0.0, max(1.0, points[-1][0]), _LEFT, _WIDTH - _RIGHT)
-    return x, _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, logarithmic)
+    x = Axis(0.0, max(1.0, points[-1][0]), _LEFT, _WIDTH - _RIGHT)
+    return x, Axis(low, high, _HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
-def _ticks(x: _Axis, y: _Axis) -> list[Markup]:
+def _ticks(x: Axis, y: Axis) -> list[Markup]:
     """Lines across, ticks below, and their labels."""
     parts = []
     for value in y.ticks():
@@ -130,7 +131,7 @@ def curve_chart(curve: Curve) -> Markup:
     ]
     line = [f"{x.place(s):.1f},{y.place(v):.1f}" for s, v in smoothed(curve.points)]
     drawn = [*_ticks(x, y), *raw, element("polyline", points=" ".join(line))]
-    return _svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *drawn)
+    return svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *drawn)
 
 
 def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:
@@ -146,7 +147,7 @@ def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:
             parts.append(_segment(segment, left, width, top, _colour(segment, longest)))
             left += width
         top += _BAR + _GAP
-    return _svg(f"{len(packs)} packs", _PACK_WIDTH, top - _GAP + 1, "packs", *parts)
+    return svg(f"{len(packs)} packs", _PACK_WIDTH, top - _GAP + 1, "packs", *parts)
 
 
 def _colour(segment: Segment, longest: int) -> str:
@@ -173,7 +174,8 @@ def pack_legend() -> Markup:
     return element("p", *swatches, "darker: more frames", class_="legend")
 
 
-def _svg(label: str, width: float, height: float, class_: str, *parts: Markup) -> Markup:
+def svg(label: str, width: float, height: float, class_: str, *parts: Markup) -> Markup:
+    """A drawing that scales with the page; label is what it shows, in words."""
     box = f"0 0 {width:g} {height:g}"
     return element(
         "svg", together(*parts), viewBox=box, class_=class_, role="img", aria_label=label

@@ -20,6 +20,8 @@ from openreel.pipeline.errors import InputError, MediaError, Stopped
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 """faults of the disk that a person mends, not a programmer"""
 
+HELP = {"-h", "--help"}
+
 Train = (
     Annotated[verbs.TrainCaptioner, tyro.conf.subcommand("captioner")]
     | Annotated[verbs.TrainVae, tyro.conf.subcommand("vae")]
@@ -90,10 +92,28 @@ def parse(argv: list[str]) -> verbs.Run:
         overridden = _tyro(type(command.defaults()), prog, rest, default=command.defaults())
         changed: verbs.Run = command.bind(overridden)
         return changed
+    if argv[:1] == ["curate"]:
+        if HELP & set(argv):
+            _help_on_curation()
+        command, rest = _tyro(verbs.Curate, "openreel curate", argv[1:], unknown=True)
+        overridden = _tyro(
+            type(command.defaults()), "openreel curate", rest, default=command.defaults()
+        )
+        bound: verbs.Run = command.bind(overridden)
+        return bound
     if not argv or argv[0] in ("-h", "--help"):
         argv = ["--help"]
     verb: verbs.Run = _tyro(Verbs, "openreel", argv, description=__doc__).run
     return verb
+
+
+def _help_on_curation() -> None:
+    """The verb's own options, then the fields that can be changed."""
+    from openreel.pipeline.curate import CurateConfig
+
+    with contextlib.suppress(SystemExit):
+        _tyro(verbs.Curate, "openreel curate", ["--help"])
+    _tyro(CurateConfig, "openreel curate INPUTS -o DATASET", ["--help"])
 
 
 def _tyro(

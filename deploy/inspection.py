@@ -5,24 +5,58 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
+from openreel.deploy.report_page import write_report
 from openreel.dit import checkpoint
 from openreel.dit.metrics import read
 from openreel.pipeline.errors import InputError
+from openreel.pipeline.lineage import lineage
 from openreel.pipeline.probe import probe
-from openreel.pipeline.report import rendered, report
+from openreel.pipeline.report import rendered, visible
+from openreel.pipeline.summary import load, summarise
 
 
-def inspect(path: Path) -> Any:
-    """Something that rich can print. Raises InputError for a path that is none of these."""
+def inspect(path: Path, row: str | None = None, *, verify: bool = True) -> Any:
+    """Something that rich can print; of a dataset, also DATASET/report.html is written.
+
+    row: an id in a dataset; where it comes from is shown instead. verify: read the source files
+    again and say whether their bytes are still the same. Raises InputError for a path that is none
+    of these, and for an unknown row.
+    """
     if (path / "sources").is_dir():
-        return rendered(report(path))
+        return _dataset(path) if row is None else _lineage(path, row, verify)
+    if row is not None:
+        raise InputError("row", row, "a row of a dataset, which this path is not")
     if (path / "checkpoints").is_dir():
         return _run(path)
     if path.is_file():
         return _video(path)
     raise InputError("path", str(path), "a dataset, a training run's folder or a video")
+
+
+def _dataset(path: Path) -> Group:
+    tables = load(path)
+    found = summarise(tables)
+    try:
+        written = f"{write_report(path, tables, found)}: pictures, charts and reasons"
+    except OSError as error:  # a dataset may well be read-only
+        written = f"no page is written: {error.strerror}"
+    hint = f"openreel inspect {path} --row CLIP_ID: where a clip comes from"
+    return Group(rendered(found), Text(visible(written)), Text(visible(hint)))
+
+
+def _lineage(path: Path, row: str, verify: bool) -> Group:
+    tables = []
+    for name, facts in lineage(path, row, verify=verify):
+        shown = Table("column", "value", title=visible(name))
+        for column, value in facts.items():
+            text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+            shown.add_row(Text(column), Text(visible(text)))
+        tables.append(shown)
+    return Group(*tables)
 
 
 def _run(folder: Path) -> Table:

@@ -45,13 +45,38 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def picture(frame: Frames, description: str) -> Markup:
-    """A frame, uint8 (H, W, 3), as an image inside the page."""
+def head(*names: str) -> Markup:
+    """The row of a table with the names of its columns."""
+    return element("tr", *[element("th", name, scope="col") for name in names])
+
+
+def row(*cells: Child) -> Markup:
+    """One row of a table."""
+    return element("tr", *[element("td", cell) for cell in cells])
+
+
+def scroll(wide: Markup) -> Markup:
+    """What may be wider than a phone, in a box of its own that scrolls."""
+    return element("div", wide, class_="scroll")
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def picture(frame: Frames, description: str, *, small: bool = False) -> Markup:
+    """A frame, uint8 (H, W, 3), as an image inside the page; small: with fewer bytes."""
     from PIL import Image
 
     content = io.BytesIO()
     # Full chroma: at 72 pixels, halved colour resolution is seen.
-    Image.fromarray(frame).save(content, "JPEG", quality=90, subsampling=0)
+    quality, subsampling = (72, 2) if small else (90, 0)
+    Image.fromarray(frame).save(content, "JPEG", quality=quality, subsampling=subsampling)
     height, width = frame.shape[:2]
     uri = data_uri(content.getvalue(), "image/jpeg")
     return element("img", src=uri, alt=description, width=width, height=height)

@@ -24,6 +24,7 @@ from openreel.packing.packer import PackerConfig
 from openreel.packing.patches import Patch
 from openreel.packing.plan import FULL, Window
 from openreel.pipeline.curate import CurateConfig
+from openreel.pipeline.duplicates import DuplicateConfig
 from openreel.pipeline.errors import InputError
 from openreel.recaption.run import RecaptionConfig
 from openreel.recaption.train import CaptionerTrainConfig
@@ -97,7 +98,7 @@ class Recipe:
 
 def described(config: Any) -> dict[str, Any]:
     """A config as plain values, ready for JSON."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return plain
 
 
@@ -129,7 +130,8 @@ def demo() -> Recipe:
     return Recipe(
         seed=0,
         world=WorldConfig(num_videos=130, num_images=40),
-        curate=CurateConfig(),
+        # The world's films differ by construction, some in no more than a colour.
+        curate=CurateConfig(duplicates=DuplicateConfig(perceptual=False)),
         captioner=CaptionerRecipe(
             task=CaptionerTrainConfig(batch_size=32),
             train=TrainConfig(
@@ -212,6 +214,7 @@ def small() -> Recipe:
     long = TrainConfig(steps=200_000, engine=engine, ema_decay=0.9999, save_every=1000)
     return dataclasses.replace(
         whole,
+        curate=CurateConfig(),
         captioner=CaptionerRecipe(
             task=CaptionerTrainConfig(batch_size=128),
             train=dataclasses.replace(long, steps=50_000),

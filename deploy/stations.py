@@ -32,6 +32,7 @@ from openreel.packing.loader import PackLoader
 from openreel.pipeline import table
 from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.commit import write_text
+from openreel.pipeline.curate import usable_clips
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import read_clip
 from openreel.pipeline.progress import progress
@@ -51,7 +52,7 @@ from openreel.vae.weights import load_autoencoder
 
 def clips_of(dataset: Path) -> list[Clip]:
     """The usable clips of a dataset. Raises InputError when it has none."""
-    clips = table.usable(dataset / "clips", Clip)
+    clips = usable_clips(dataset)
     if not clips:
         raise InputError("dataset", str(dataset), "a dataset with at least one usable clip")
     return clips

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a typo must not wait for torch to load
         DenoiserRecipe,
         Recipe,
     )
+    from openreel.pipeline.curate import CurateConfig
 
 Run = Callable[[], None]
 Output = Annotated[Path, tyro.conf.arg(aliases=("-o",))]
@@ -99,27 +100,44 @@ class Demo:
 
 @dataclass(frozen=True, kw_only=True)
 class Curate:
-    """Raw videos and images to the sources, videos and clips tables."""
+    """Raw videos and images to the sources, videos and clips tables; after it, --FIELD VALUE
+    changes the recipe, such as --filters.min-motion 0.01 or --copies.enabled True."""
 
-    inputs: Positional[tuple[Path, ...]]
-    """folders or files"""
+    inputs: Positional[tuple[str, ...]]
+    """folders, files, manifests (.csv, .jsonl, .parquet), s3:// and gs:// URIs"""
     output: Output
     """the dataset's folder"""
-    recipe: str = "demo"
+    recipe: str | None = None
+    """a recipe to begin with instead of the defaults"""
     retry_failed: bool = False
+    preview: int = 0
+    """curate this many of the files, show what would become of them, keep nothing"""
     dry_run: bool = False
-    """print the resolved configuration and do nothing"""
+    """list the files, print the resolved configuration and do nothing"""
 
-    def run(self) -> None:
-        from openreel.pipeline.curate import curate
-        from openreel.pipeline.report import rendered, report
+    def defaults(self) -> "CurateConfig":
+        """What --FIELD VALUE changes."""
+        from openreel.pipeline.curate import CurateConfig
 
-        config = recipe(self.recipe).curate
-        if self.dry_run:
-            show(described(config))
-            return
-        curate(self.inputs, writable(self.output), config, retry_failed=self.retry_failed)
-        show(rendered(report(self.output)))
+        return CurateConfig() if self.recipe is None else recipe(self.recipe).curate
+
+    def bind(self, changed: "CurateConfig") -> Run:
+        """The run with the changed recipe."""
+
+        def run() -> None:
+            from openreel.deploy.curation import planned, previewed
+            from openreel.pipeline.curate import curate
+            from openreel.pipeline.report import rendered, report
+
+            if self.dry_run:
+                show(planned(self.inputs, changed))
+            elif self.preview:
+                show(previewed(self.inputs, changed, self.preview))
+            else:
+                curate(self.inputs, writable(self.output), changed, retry_failed=self.retry_failed)
+                show(rendered(report(self.output)))
+
+        return run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,8 +349,10 @@ class Inspect:
     """The truth about a dataset, a training run or a video."""
 
     path: Positional[Path]
+    row: str | None = None
+    """of a dataset: a clip's id, whose way back to its source's bytes is shown and verified"""
 
     def run(self) -> None:
         from openreel.deploy.inspection import inspect
 
-        show(inspect(existing("path", self.path)))
+        show(inspect(existing("path", self.path), self.row))

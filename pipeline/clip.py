@@ -4,8 +4,9 @@ Plain frozen dataclasses; the Arrow schema of a table is read off the dataclass,
 written down once. No torch here.
 
     sources  one row a file        key = digest(uri, size, mtime)   -> the bytes' digest
-    videos   one row a content     video_id = digest of the bytes   -> what probe and shots found
+    videos   one row a content     video_id = digest of the bytes   -> what one decode found
     clips    one row a span        clip_id = digest(video_id, start, end, policy)
+    copies   one row a kept clip   where its own file lies, if clips are re-encoded
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+Boundary = Literal["start", "cut", "fade", "dissolve", "stride"]
 Status = Literal["ok", "rejected", "failed"]
 """ok: used. rejected: judged and not used, and why. failed: our fault or a passing one; retried."""
 
@@ -88,6 +90,8 @@ class Verdict(Row):
     stage: str = ""
     reason: str = ""
     attempt: int = 1
+    version: str = ""
+    """of openreel, that made the row"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,10 @@ class Source(Verdict):
     num_bytes: int
     video_id: str = ""
     """SHA-256 of the bytes, 32 digits"""
+    licence: str = ""
+    """as a manifest says"""
+    origin: str = ""
+    """where the file comes from, as a manifest says"""
     texts: tuple[TimedText, ...] = ()
 
 
@@ -121,6 +129,48 @@ class Shot:
     end_frame: int
     start_pts: int
     end_pts: int
+    opened_by: Boundary = "start"
+    """what parts it from the shot before: a hard cut, a fade through one colour, a dissolve"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What was measured on one frame of about every half second, at its native size.
+
+    Lengths are shares of the longer side, areas shares of the picture, speeds a second.
+    """
+
+    frame: int
+    towards: int
+    """the later frame that motion was measured to; frame itself where there is none"""
+    flow: float = 0.0
+    """mean length of the optical flow"""
+    pan: float = 0.0
+    """motion of the picture's content to the right, from the global fit"""
+    tilt: float = 0.0
+    """the same, downwards"""
+    zoom: float = 0.0
+    """relative growth of the content"""
+    roll: float = 0.0
+    """turn of the content, radians clockwise"""
+    residual: float = 0.0
+    """mean length of the flow that the global fit does not explain"""
+    sharpness: float = 0.0
+    """0 blurred, 1 sharp"""
+    blockiness: float = 0.0
+    """steps at the borders of 8x8 blocks over steps elsewhere, minus 1; 0 is none"""
+    text_area: float = 0.0
+    dark: float = 0.0
+    """area of black"""
+    bright: float = 0.0
+    """area of white"""
+    left: int = 0
+    """columns and rows of bars on each side, in pixels as shown"""
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+    phash: int = 0
+    """perceptual hash, 63 bits"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +197,19 @@ class Video(Verdict):
     time_base: str = "1/1"
     """seconds a tick, as a fraction"""
     has_audio: bool = False
+    bit_depth: int = 8
     pts: tuple[int, ...] = ()
     """presentation time of each frame, in ticks"""
     luma: tuple[float, ...] = ()
     """mean brightness of each frame, 0 to 1"""
     change: tuple[float, ...] = ()
     """mean absolute difference of each frame to the one before, 0 to 1; the first is 0"""
+    transfer: str = ""
+    """the transfer function where it is HDR's: smpte2084 (PQ) or arib-std-b67 (HLG)"""
     shots: tuple[Shot, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    licence: str = ""
+    origin: str = ""
     texts: tuple[TimedText, ...] = ()
 
 
@@ -175,9 +231,51 @@ class Clip(Verdict):
     height: int
     container: str = ""
     """the file's; tells whether seeking is safe"""
-    motion: float = 0.0
-    """mean absolute change between frames, 0 to 1"""
+    opened_by: Boundary = "start"
     luma: float = 0.0
     """mean brightness, 0 to 1"""
+    change: float = 0.0
+    """mean absolute change between frames, 0 to 1"""
+    motion: float = 0.0
+    """optical flow, in longer sides a second"""
+    camera: str = ""
+    """still, pan, tilt, zoom, roll, handheld or unknown"""
+    static: float = 0.0
+    """share of the frames that repeat the one before"""
+    black: float = 0.0
+    """share of the frames that are black"""
+    dark: float = 0.0
+    bright: float = 0.0
+    sharpness: float = 0.0
+    blockiness: float = 0.0
+    text_area: float = 0.0
+    crop_x: int = 0
+    """the picture without bars, in pixels as shown; recorded, never applied"""
+    crop_y: int = 0
+    crop_width: int = 0
+    crop_height: int = 0
+    phashes: tuple[int, ...] = ()
+    aesthetic: float | None = None
+    """where a model was given"""
+    semantic: float | None = None
+    duplicate_of: str = ""
+    """the clip that is kept in its stead"""
+    licence: str = ""
+    origin: str = ""
     texts: tuple[TimedText, ...] = field(default=())
     """the source's own captions that cover this span"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy(Verdict):
+    """A clip's own file, re-encoded from its span of the source."""
+
+    clip_id: str
+    uri: str = ""
+    sha256: str = ""
+    num_bytes: int = 0
+    num_frames: int = 0
+    start_pts: int = 0
+    end_pts: int = 0
+    time_base: str = "1/1"
+    container: str = ""

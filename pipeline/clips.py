@@ -1,16 +1,17 @@
-"""From shots to clips: how a video is cut into spans, and which spans are worth keeping.
+"""From shots to clips: how a video is cut into spans.
 
 Pure functions of a video's row; nothing is decoded here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 
-from openreel.pipeline.clip import Clip, Shot, TimedText, Video, digest
+from openreel.pipeline.clip import Boundary, Clip, Shot, TimedText, Video, digest
 from openreel.pipeline.errors import InputError
+from openreel.pipeline.scores import scored
 
 POLICY = "span-1"
 """a clip is a span into its source, not a copy; part of a clip's identity"""
@@ -20,32 +21,20 @@ _COVERED = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """The length of clips, and what makes one unusable. A threshold of 0 rejects nothing."""
+    """How long clips may be."""
 
-    min_s: float = 0.5
-    """seconds; images are exempt from this and from max_s and min_motion"""
     max_s: float = 10.0
-    """a longer shot is split into equal parts"""
-    min_side: int = 32
-    """pixels of the shorter side"""
-    min_luma: float = 0.0
-    """mean brightness, 0 to 1"""
-    max_luma: float = 1.0
-    min_motion: float = 0.0
-    """mean absolute change between frames, 0 to 1"""
+    """seconds; a longer shot is split into equal parts, an image never"""
 
     def __post_init__(self) -> None:
-        for field, value in vars(self).items():
-            if not value >= 0:
-                raise InputError(f"clips.{field}", value, "0 or more")
-        if not 0 < self.min_s <= self.max_s:
-            raise InputError("clips.min_s", self.min_s, f"above 0, at most max_s = {self.max_s:g}")
+        if not self.max_s > 0:
+            raise InputError("clips.max_s", self.max_s, "a number above 0")
 
 
 def clips_of(video: Video, config: ClipConfig) -> list[Clip]:
     """Every clip of a video, with its scores: each frame of the video is in exactly one."""
     return [
-        measured(clip, video) for shot in video.shots for clip in _pieces(shot, video, config.max_s)
+        scored(clip, video) for shot in video.shots for clip in _pieces(shot, video, config.max_s)
     ]
 
 
@@ -62,18 +51,21 @@ def _pieces(shot: Shot, video: Video, max_s: float) -> list[Clip]:
             (ticks[b] - ticks[a]) * tick_s <= max_s for a, b in pairwise(edges)
         ):
             break
-    first = shot.start_frame
-    return [_clip(video, first + a, b - a, ticks[a], ticks[b]) for a, b in pairwise(edges)]
+    return [_clip(video, shot, a, b - a, ticks[a], ticks[b]) for a, b in pairwise(edges)]
 
 
-def _clip(video: Video, start_frame: int, num_frames: int, start_pts: int, end_pts: int) -> Clip:
+def _clip(
+    video: Video, shot: Shot, offset: int, num_frames: int, start_pts: int, end_pts: int
+) -> Clip:
+    """The clip that begins `offset` frames into its shot."""
     span_s = float((end_pts - start_pts) * Fraction(video.time_base))
+    opened_by: Boundary = "stride" if offset else shot.opened_by
     return Clip(
         clip_id=digest(video.video_id, start_pts, end_pts, POLICY),
         video_id=video.video_id,
         uri=video.uri,
         kind=video.kind,
-        start_frame=start_frame,
+        start_frame=shot.start_frame + offset,
         num_frames=num_frames,
         start_pts=start_pts,
         end_pts=end_pts,
@@ -81,9 +73,18 @@ def _clip(video: Video, start_frame: int, num_frames: int, start_pts: int, end_p
         fps=num_frames / span_s if video.kind == "video" else 0.0,
         width=video.width,
         height=video.height,
-        container=video.container,
+        container=video.container if _seekable(video) else "",
+        opened_by=opened_by,
+        licence=video.licence,
+        origin=video.origin,
         texts=texts_about(start_pts, end_pts, video),
     )
+
+
+def _seekable(video: Video) -> bool:
+    """False for H.264 in 4:4:4: old encoders' bitstreams decode right only with the note of the
+    encoder's version at the file's beginning, which a seek skips."""
+    return not (video.codec == "h264" and video.pix_fmt.startswith("yuv444"))
 
 
 def texts_about(start_pts: int, end_pts: int, video: Video) -> tuple[TimedText, ...]:
@@ -95,33 +96,3 @@ def texts_about(start_pts: int, end_pts: int, video: Video) -> tuple[TimedText, 
         for text in video.texts
         if min(end_s, text.end_s) - max(start_s, text.start_s) >= _COVERED * (end_s - start_s)
     )
-
-
-def measured(clip: Clip, video: Video) -> Clip:
-    """The clip with its scores, from the frames' that were measured when shots were looked for."""
-    first, last = clip.start_frame, clip.start_frame + clip.num_frames
-    inside = video.change[first + 1 : last]
-    return replace(
-        clip,
-        luma=float(np.mean(video.luma[first:last])) if video.luma else 0.0,
-        motion=float(np.mean(inside)) if inside else 0.0,
-    )
-
-
-def judge(clip: Clip, config: ClipConfig) -> Clip:
-    """The clip with the first reason against it, or ok."""
-    seconds = clip.num_frames / clip.fps if clip.kind == "video" else None
-    side = min(clip.width, clip.height)
-    reason = ""
-    # Half a millisecond is less than any frame and more than the rounding of a tick.
-    if seconds is not None and seconds < config.min_s - 5e-4:
-        reason = f"shorter than {config.min_s:g} s"
-    elif side < config.min_side:
-        reason = f"side of {side} px, below {config.min_side}"
-    elif clip.luma < config.min_luma:
-        reason = f"darker than {config.min_luma:g}"
-    elif clip.luma > config.max_luma:
-        reason = f"brighter than {config.max_luma:g}"
-    elif seconds is not None and clip.motion < config.min_motion:
-        reason = f"less motion than {config.min_motion:g}"
-    return replace(clip, status="rejected" if reason else "ok", reason=reason)

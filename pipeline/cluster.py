@@ -22,6 +22,7 @@ def start_ray(num_cpus: int | None = None, object_store_bytes: int = _STORE_BYTE
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
+                address="local",  # not to some other cluster that was left running here
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,

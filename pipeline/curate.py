@@ -1,196 +1,143 @@
-"""Raw files to the tables of sources, videos and clips.
+"""Raw files to the tables of sources, videos and clips, and to files of clips if they are wanted.
 
-    sources/  one row a file      digest of the bytes; equal bytes are used once
-    videos/   one row a content   probed, every frame decoded; shots found
-    clips/    one row a span      cut from the shots, scored, judged
+    sources/     one row a file      digest of the bytes; equal bytes are used once
+    videos/      one row a content   one decode: what it is, shots, scores
+    clips/       one row a span      cut from the shots, scored, judged, compared with all others
+    embeddings/  one row a clip      only where a model is given
+    copies/      one row a clip      only where clips are to be files of their own
 
 Each table is one row in, one row out; a video fans out into clips between two finished tables.
 """
 
-import dataclasses
-import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from openreel.pipeline import table
-from openreel.pipeline.clip import Clip, Shot, Source, Status, Video
-from openreel.pipeline.clips import POLICY, ClipConfig, clips_of, judge
-from openreel.pipeline.commit import sha256, write_text
+from openreel.pipeline.clip import Clip, Copy, Source, Status
+from openreel.pipeline.clips import ClipConfig
+from openreel.pipeline.commit import write_text
+from openreel.pipeline.copies import CopyConfig, copies_stage, read_from_copies
+from openreel.pipeline.cut import cut
+from openreel.pipeline.duplicates import DuplicateConfig
+from openreel.pipeline.embedding import EmbeddingConfig, embedding_stage
 from openreel.pipeline.errors import InputError
-from openreel.pipeline.listing import list_sources
-from openreel.pipeline.media import read_image
-from openreel.pipeline.probe import MediaInfo, probe
+from openreel.pipeline.judge import FilterConfig
+from openreel.pipeline.listing import Listing, list_sources
+from openreel.pipeline.look import LookConfig, videos_stage
 from openreel.pipeline.progress import progress
+from openreel.pipeline.runs import OnRow
 from openreel.pipeline.sandbox import Limits
-from openreel.pipeline.shots import Scan, ShotConfig, find_shots, scan_frames, shrunk
+from openreel.pipeline.settle import settle
+from openreel.pipeline.shots import ShotConfig
+from openreel.pipeline.sources import check_unchanged, reject_duplicates, sources_stage
 from openreel.pipeline.stage import In, Out, Stage, run_stage
+from openreel.pipeline.view import View
 
 SOURCES, VIDEOS, CLIPS = "sources", "videos", "clips"
+EMBEDDINGS, COPIES = "embeddings", "copies"
 OTHERS = "others.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurateConfig:
-    """Everything that the three tables depend on."""
+    """Everything that the tables depend on."""
 
-    clips: ClipConfig = field(default_factory=ClipConfig)
     shots: ShotConfig = field(default_factory=ShotConfig)
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    copies: CopyConfig = field(default_factory=CopyConfig)
     limits: Limits = field(default_factory=Limits)
+    max_bad: float = 0.5
+    """the share of unusable files, among the first 50 and after, at which the run stops"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_bad <= 1:
+            raise InputError("max_bad", self.max_bad, "above 0, at most 1 (never stop)")
 
 
 def curate(
-    inputs: Sequence[Path],
+    inputs: Sequence[str | Path],
     dataset: Path,
     config: CurateConfig | None = None,
     *,
     retry_failed: bool = False,
 ) -> None:
-    """Bring every media file in `inputs` (files or folders) into the tables under `dataset`.
+    """Bring every media file of `inputs` into the tables under `dataset`.
 
-    May be interrupted at any time; the same call goes on. Raises InputError for inputs without
-    media, for a dataset begun with another config, and if a file of an earlier run has changed.
+    inputs: files, folders, manifests and URIs, as list_sources takes them. May be interrupted at
+    any time; the same call goes on. Raises InputError for inputs without media, for a dataset begun
+    with another config, if a file of an earlier run has changed, and if most files are unusable.
     """
-    config = config or CurateConfig()
-    listing = list_sources(inputs)
-    _check_unchanged(dataset / SOURCES, listing.sources)
+    curate_listed(list_sources(inputs), dataset, config or CurateConfig(), retry_failed)
+
+
+def curate_listed(
+    listing: Listing, dataset: Path, config: CurateConfig, retry_failed: bool = False
+) -> None:
+    """As curate, of files that have been listed."""
+    sources, videos, clips = dataset / SOURCES, dataset / VIDEOS, dataset / CLIPS
+    check_unchanged(sources, listing.sources)
     write_text(dataset / OTHERS, json.dumps(listing.others, sort_keys=True))
 
-    _run(_sources_stage(), listing.sources, dataset / SOURCES, retry_failed)
-    _reject_duplicates(dataset / SOURCES)
-    sources = table.usable(dataset / SOURCES, Source)
-    _run(_videos_stage(config), sources, dataset / VIDEOS, retry_failed)
-    videos = table.usable(dataset / VIDEOS, Video)
-    clips = [clip for video in videos for clip in clips_of(video, config.clips)]
-    _run(_clips_stage(config), clips, dataset / CLIPS, retry_failed)
+    _run(sources_stage(), listing.sources, sources, retry_failed)
+    reject_duplicates(sources)
+    usable = table.view(sources, Source).having("ok")
+    look = videos_stage(LookConfig(shots=config.shots, limits=config.limits))
+    _run(look, usable, videos, retry_failed, max_bad=config.max_bad)
+    with progress("clips") as report:
+        cut(videos, clips, config.clips, config.filters, _counted(report))
+
+    model = config.embedding.weights is not None
+    if model:
+        embed = embedding_stage(config.embedding)
+        _run(embed, table.view(clips, Clip).having("ok"), dataset / EMBEDDINGS, retry_failed)
+    settle(clips, dataset / EMBEDDINGS if model else None, config.duplicates, config.filters)
+    if config.copies.enabled:
+        copy = copies_stage(dataset, config.copies.encode, config.limits)
+        _run(copy, table.view(clips, Clip).having("ok"), dataset / COPIES, retry_failed)
 
 
-def _run(stage: Stage[In, Out], rows: Sequence[In], folder: Path, retry_failed: bool) -> None:
-    counts: Counter[str] = Counter()
+def usable_clips(dataset: Path) -> list[Clip]:
+    """The clips to work on, in the order of their ids, each read from its copy if it has one."""
+    clips = table.usable(dataset / CLIPS, Clip)
+    if not (dataset / COPIES).is_dir():
+        return clips
+    copies = {row.clip_id: row for row in table.usable(dataset / COPIES, Copy)}
+    return read_from_copies(clips, copies)
+
+
+def _run(
+    stage: Stage[In, Out],
+    rows: Sequence[In] | View[Any],
+    folder: Path,
+    retry_failed: bool,
+    max_bad: float = 1.0,
+) -> None:
     with progress(stage.name, total=len(rows)) as report:
-
-        def on_row(key: str, status: Status) -> None:
-            counts[status] += 1
-            report(1, **counts)
-
+        on_row = _counted(report, max_bad)
         run_stage(stage, rows, folder, retry_failed=retry_failed, on_row=on_row)
 
 
-def _check_unchanged(folder: Path, listed: Sequence[Source]) -> None:
-    """Clips point into their source files, so that a changed file would change them in silence."""
-    if not folder.exists():
-        return
-    keys = {source.uri: source.key for source in listed}
-    for known in table.read(folder, Source):
-        if keys.get(known.uri, known.key) != known.key or not Path(known.uri).is_file():
-            raise InputError(
-                "input", known.uri, "the file and captions that were curated, or a new dataset"
-            )
+_BUDGET_AFTER = 50
+"""rows before their verdicts say something of the whole input"""
 
 
-# ---- sources ----------------------------------------------------------------------------------
+def _counted(report: Any, max_bad: float = 1.0) -> OnRow:
+    """Show each row's verdict; stop a run most of whose input is bad."""
+    counts: Counter[str] = Counter()
 
+    def on_row(key: str, status: Status) -> None:
+        counts[status] += 1
+        report(1, **counts)
+        bad, rows = counts.total() - counts["ok"], counts.total()
+        if rows >= _BUDGET_AFTER and bad > max_bad * rows:
+            accepted = f"at most {max_bad:.0%}; openreel inspect tells why, --max-bad 1 goes on"
+            raise InputError("input", f"{bad} of {rows} files unusable", accepted)
 
-def _sources_stage() -> Stage[Source, Source]:
-    return Stage(
-        name="sources",
-        key="key",
-        record=Source,
-        fingerprint={},
-        build=_build_identify,
-        rows_per_block=8,
-    )
-
-
-def _build_identify() -> Callable[[Source], Source]:
-    return identify
-
-
-def identify(source: Source) -> Source:
-    """The source with the digest of its bytes."""
-    return replace(source, video_id=sha256(Path(source.uri))[:32])
-
-
-def _reject_duplicates(folder: Path) -> None:
-    """Of sources with the same bytes the first by name is used; the others say which it is."""
-    first: dict[str, Source] = {}
-    duplicates = []
-    for source in sorted(table.usable(folder, Source), key=lambda source: source.uri):
-        kept = first.setdefault(source.video_id, source)
-        if kept is not source:
-            reason = f"duplicate of {kept.uri}"
-            again = source.attempt + 1
-            duplicates.append(replace(source, status="rejected", reason=reason, attempt=again))
-    if duplicates:
-        table.append(folder, duplicates)
-        table.compact(folder, Source)
-
-
-# ---- videos -----------------------------------------------------------------------------------
-
-
-def _videos_stage(config: CurateConfig) -> Stage[Source, Video]:
-    limits = dataclasses.asdict(config.limits)
-    return Stage(
-        name="videos",
-        key="video_id",
-        record=Video,
-        fingerprint={
-            "shots": dataclasses.asdict(config.shots),
-            # What a file may contain decides its verdict; what a child may cost does not.
-            "limits": {name: limits[name] for name in limits if name.startswith("max_")},
-        },
-        build=functools.partial(_build_look, config),
-    )
-
-
-def _build_look(config: CurateConfig) -> Callable[[Source], Video]:
-    return functools.partial(look, config=config)
-
-
-def look(source: Source, config: CurateConfig) -> Video:
-    """Probe a source and find its shots. Raises MediaError if it is not wholly usable."""
-    path = Path(source.uri)
-    info = probe(path, config.limits)
-    if info.kind == "image":
-        shots, scan = _still(path, info, config)
-    else:
-        shots, scan = find_shots(path, info, config.shots, config.limits)
-    fields = dataclasses.asdict(info)
-    del fields["end_pts"]  # the last shot's
-    return Video(
-        video_id=source.video_id,
-        uri=source.uri,
-        texts=source.texts,
-        shots=shots,
-        luma=scan.luma,
-        change=scan.change,
-        **fields,
-    )
-
-
-def _still(path: Path, info: MediaInfo, config: CurateConfig) -> tuple[tuple[Shot, ...], Scan]:
-    """An image is one shot of one frame."""
-    image = read_image(path, size=shrunk(info, config.shots.side), limits=config.limits)
-    shot = Shot(start_frame=0, end_frame=1, start_pts=info.pts[0], end_pts=info.end_pts)
-    return (shot,), scan_frames([image], config.shots)
-
-
-# ---- clips ------------------------------------------------------------------------------------
-
-
-def _clips_stage(config: CurateConfig) -> Stage[Clip, Clip]:
-    return Stage(
-        name="clips",
-        key="clip_id",
-        record=Clip,
-        fingerprint={"policy": POLICY, **dataclasses.asdict(config.clips)},
-        build=functools.partial(_build_judge, config.clips),
-        rows_per_block=256,
-    )
-
-
-def _build_judge(config: ClipConfig) -> Callable[[Clip], Clip]:
-    return functools.partial(judge, config=config)
+    return on_row

@@ -1,4 +1,4 @@
-"""The probe's child: looks into one file that nobody vouches for. Start it through probe().
+"""The child of probe and survey: looks into one file that nobody vouches for.
 
 Allow-lists come before the first frame; then every frame is decoded, because headers lie: a video
 may break in the middle, end early, change its size, or carry timestamps that go backwards.
@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openreel.pipeline.emitter import Emitter
 from openreel.pipeline.errors import MediaError
 from openreel.pipeline.probe import CODECS, DEMUXERS, IMAGE_FORMATS, IMAGE_SUFFIXES, MediaInfo
 from openreel.pipeline.sandbox import Limits
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
     import av
     from PIL import Image
 
+_HDR = {16: "smpte2084", 18: "arib-std-b67"}
+"""transfer functions of HDR, by their number in ITU-T H.273"""
 _TRUNCATED = 0.98
 """a file that holds less than this share of what its header announces was cut short"""
 
 
-def inspect(path: Path, limits: Limits) -> MediaInfo:
-    """As probe, in this process and so without its protection."""
+def inspect(path: Path, limits: Limits, emitter: Emitter | None = None) -> MediaInfo:
+    """As probe, or survey with an emitter, in this process and so without its protection."""
     if path.stat().st_size == 0:
         raise MediaError("an empty file")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _inspect_image(path, limits)
-    return _inspect_video(path, limits)
+        return _inspect_image(path, limits, emitter)
+    return _inspect_video(path, limits, emitter)
 
 
 def open_image(path: Path, limits: Limits) -> "tuple[Image.Image, Image.Image]":
@@ -53,8 +56,10 @@ def open_image(path: Path, limits: Limits) -> "tuple[Image.Image, Image.Image]":
     )
 
 
-def _inspect_image(path: Path, limits: Limits) -> MediaInfo:
+def _inspect_image(path: Path, limits: Limits, emitter: Emitter | None) -> MediaInfo:
     stored, shown = open_image(path, limits)
+    if emitter is not None:
+        emitter.image(shown)
     orientation = stored.getexif().get(0x0112, 1)
     return MediaInfo(
         kind="image",
@@ -67,7 +72,7 @@ def _inspect_image(path: Path, limits: Limits) -> MediaInfo:
     )
 
 
-def _inspect_video(path: Path, limits: Limits) -> MediaInfo:
+def _inspect_video(path: Path, limits: Limits, emitter: Emitter | None) -> MediaInfo:
     import av
 
     allowed = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
@@ -75,19 +80,24 @@ def _inspect_video(path: Path, limits: Limits) -> MediaInfo:
         stream = _video_stream(container)
         _check_header(container, stream, limits)
         scan = _Scan(limits)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
         for frame in scan.frames(container, stream):
             scan.note(frame)
+            if emitter is not None:
+                emitter.frame(frame, _shown_size(*scan.size, aspect, scan.rotation), scan.rotation)
         scan.check_complete(container, stream)
         pts, time_base = scan.timestamps(stream), Fraction(stream.time_base)
         end_pts = pts[-1] + max(1, scan.last_duration or _mean_step(pts))
-        width, height = _shown_size(*scan.size, stream.sample_aspect_ratio, scan.rotation)
+        aspect = stream.sample_aspect_ratio or Fraction(1)  # some streams tell only when decoded
+        width, height = _shown_size(*scan.size, aspect, scan.rotation)
         steps = [b - a for a, b in pairwise(pts)]
-        aspect = stream.sample_aspect_ratio or Fraction(1)
         return MediaInfo(
             kind="video",
             container=container.format.name,
             codec=_codec(stream),
             pix_fmt=scan.pix_fmt,
+            bit_depth=scan.bit_depth,
+            transfer=scan.transfer,
             width=width,
             height=height,
             rotation=scan.rotation,
@@ -113,6 +123,8 @@ class _Scan:
         self.size = (0, 0)
         self.rotation = 0
         self.pix_fmt = ""
+        self.bit_depth = 8
+        self.transfer = ""
         self.last_duration = 0
         self.end_s = 0.0
 
@@ -136,6 +148,8 @@ class _Scan:
         if not self.pts:
             _check_size(*size, self.limits)
             self.size, self.rotation, self.pix_fmt = size, rotation, frame.format.name
+            self.bit_depth = max(component.bits for component in frame.format.components)
+            self.transfer = _HDR.get(int(frame.color_trc), "")
             if rotation % 90:
                 raise MediaError(f"turned by {rotation} degrees; accepted: multiples of 90")
         if (size, rotation) != (self.size, self.rotation):
@@ -211,25 +225,30 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         raise MediaError(f"{width}x{height}; accepted: at most {limits.max_pixels} pixels")
 
 
-def _shown_size(width: int, height: int, aspect: Fraction | None, rotation: int) -> tuple[int, int]:
+def _shown_size(width: int, height: int, aspect: Fraction, rotation: int) -> tuple[int, int]:
     """(width, height) on a screen: pixels made square by stretching the width, then turned."""
-    width = max(1, round(width * (aspect or 1)))
+    width = max(1, round(width * aspect))
     return (height, width) if rotation in (90, 270) else (width, height)
 
 
 def main(argv: list[str]) -> None:
-    """PATH LIMITS: a MediaInfo or an error as JSON. PATH LIMITS SIZE: an image's pixels as npy."""
-    path, limits = Path(argv[0]), Limits(**json.loads(argv[1]))
-    if argv[2:]:
-        _write_pixels(path, limits, json.loads(argv[2]))
+    """TASK PATH LIMITS ARGUMENT: probe, survey [SIDE, SECONDS], or pixels SIZE (of an image)."""
+    task, path, limits = argv[0], Path(argv[1]), Limits(**json.loads(argv[2]))
+    argument = json.loads(argv[3])
+    if task == "pixels":
+        _write_pixels(path, limits, argument)
         return
+    emitter = Emitter(sys.stdout.buffer, *argument) if task == "survey" else None
     try:
-        answer: dict[str, Any] = dataclasses.asdict(inspect(path, limits))
+        answer: dict[str, Any] = dataclasses.asdict(inspect(path, limits, emitter))
     except MediaError as error:
         answer = {"error": str(error)}
     except Exception as error:  # whatever a decoder raises is a verdict on the file
         answer = {"error": f"cannot be opened: {getattr(error, 'strerror', None) or error}"}
-    json.dump(answer, sys.stdout)
+    if emitter is None:
+        json.dump(answer, sys.stdout)
+    else:
+        emitter.end(answer)
 
 
 def _write_pixels(path: Path, limits: Limits, size: tuple[int, int] | None) -> None:

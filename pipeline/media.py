@@ -5,13 +5,11 @@ T H W   frames, rows, columns; a frame is uint8 (H, W, 3), RGB, as shown on a sc
 
 import functools
 import io
-import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -23,18 +21,21 @@ import numpy.typing as npt
 from openreel.pipeline.clip import Clip
 from openreel.pipeline.commit import committed_file
 from openreel.pipeline.errors import InputError, MediaError
-from openreel.pipeline.probe import DEMUXERS, MediaInfo, probe
+from openreel.pipeline.probe import DEMUXERS, MediaInfo, inspector, probe
+from openreel.pipeline.remote import local_copy
 from openreel.pipeline.sandbox import ChildError, Limits, child, run
 
 __all__ = [
     "Frames",
     "MediaInfo",
     "Span",
+    "ffmpeg_command",
     "ffmpeg_program",
     "probe",
     "read_clip",
     "read_frames",
     "read_image",
+    "span_stream",
     "stream_frames",
     "write_image",
     "write_video",
@@ -47,7 +48,7 @@ _SEEKABLE = ("mov", "matroska")
 others which were skipped"""
 _SEEK_MARGIN_S = 2.0
 """more than any codec holds frames back, so that those just after the key frame are whole"""
-_SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _TAGS = frozenset(["title", "artist", "comment", "description", "copyright", "date", "genre"])
 """what the MP4 writer keeps; it drops any other name in silence"""
 
@@ -164,14 +165,14 @@ def read_clip(
     size: (width, height) to scale to. every: keep each n-th frame. An image has T = 1. Raises
     MediaError if the file no longer holds what the clip says.
     """
-    path = Path(clip.uri)
-    if clip.kind == "image":
-        image = read_image(path, size=size)
-        if size is None and image.shape[:2] != (clip.height, clip.width):
-            raise MediaError(f"{path}: the image is not {clip.width}x{clip.height}")
-        return image[None]
-    frames = stream_frames(path, Span.of_clip(clip), size=size, every=every)
-    return np.stack(list(islice(frames, max_frames)))
+    with local_copy(clip.uri, clip.video_id) as path:
+        if clip.kind == "image":
+            image = read_image(path, size=size)
+            if size is None and image.shape[:2] != (clip.height, clip.width):
+                raise MediaError(f"{path}: the image is not {clip.width}x{clip.height}")
+            return image[None]
+        frames = stream_frames(path, Span.of_clip(clip), size=size, every=every)
+        return np.stack(list(islice(frames, max_frames)))
 
 
 def read_image(
@@ -179,9 +180,8 @@ def read_image(
 ) -> Frames:
     """One upright RGB image, uint8 (H, W, 3); size is (width, height) to scale to."""
     limits = limits or Limits()
-    argv = [sys.executable, "-P", "-m", "openreel.pipeline.inspection", str(path.absolute())]
     try:
-        output = run([*argv, json.dumps(asdict(limits)), json.dumps(size)], limits)
+        output = run(inspector("pixels", path, limits, size), limits)
     except ChildError as error:
         if error.killed:
             raise
@@ -192,6 +192,17 @@ def read_image(
 
 def _decoder(path: Path, span: Span, size: tuple[int, int], every: int) -> list[str]:
     """The command that writes a span as raw RGB frames to its standard output."""
+    video = span_stream(path, span)
+    if every > 1:
+        video = video.filter("select", f"not(mod(n,{every}))")
+    video = video.filter("scale", *size, flags=SCALE_FLAGS)
+    output = video.output("pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
+    return ffmpeg_command(output, "-filter_complex_threads", "1")
+
+
+def span_stream(path: Path, span: Span) -> Any:
+    """The frames of a span as an ffmpeg-python stream, with the file's own timestamps, in ticks of
+    the span's time base; upright, decoded on one thread."""
     import ffmpeg
 
     time_base = Fraction(span.time_base)
@@ -204,20 +215,16 @@ def _decoder(path: Path, span: Span, size: tuple[int, int], every: int) -> list[
     seek_s = float(span.start_pts * time_base) - _SEEK_MARGIN_S
     if seek_s > 0 and span.container.startswith(_SEEKABLE):
         opened |= {"ss": f"{seek_s:.3f}", "seek_timestamp": 1, "noaccurate_seek": None}
-    video = (
+    return (
         # V: a video that is not a cover picture
         ffmpeg.input(f"file:{path.absolute()}", **opened)["V:0"]
         .filter("settb", expr=f"{time_base.numerator}/{time_base.denominator}")
         .filter("trim", start_pts=span.start_pts, end_pts=span.end_pts)
     )
-    if every > 1:
-        video = video.filter("select", f"not(mod(n,{every}))")
-    video = video.filter("scale", *size, flags=_SCALE_FLAGS)
-    output = video.output("pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
-    return _command(output, "-filter_complex_threads", "1")
 
 
-def _command(output: Any, *settings: str) -> list[str]:
+def ffmpeg_command(output: Any, *settings: str) -> list[str]:
+    """The argv of an ffmpeg-python output; quiet, and deaf to standard input."""
     quiet = ("-hide_banner", "-nostdin", "-loglevel", "error")
     argv: list[str] = output.global_args(*quiet, *settings).compile(cmd=ffmpeg_program())
     return argv
@@ -288,7 +295,7 @@ def _encoder(
         pix_fmt="rgb24",
         video_size=(width, height),
         framerate=f"{rate.numerator}/{rate.denominator}",
-    ).filter("scale", flags=_SCALE_FLAGS, out_color_matrix="bt709", out_range="tv")
+    ).filter("scale", flags=SCALE_FLAGS, out_color_matrix="bt709", out_range="tv")
     # The tags are the frames', not options of the encoder, which the frames' would override.
     video = video.filter("setparams", color_primaries="bt709", color_trc="bt709")
     output = video.output(
@@ -300,7 +307,7 @@ def _encoder(
         movflags="+faststart",
         **{f"metadata:g:{i}": f"{tag}={text}" for i, (tag, text) in enumerate(metadata.items())},
     )
-    return _command(output, "-y")
+    return ffmpeg_command(output, "-y")
 
 
 def _check_written(path: Path, width: int, height: int, num_frames: int) -> None:

@@ -1,6 +1,6 @@
 """What a media file really is: every frame is decoded once, in a sandboxed child.
 
-probe(path)  ->  python -m openreel.pipeline.inspection PATH LIMITS  ->  one line of JSON
+probe(path)  ->  python -m openreel.pipeline.inspection probe PATH LIMITS  ->  one line of JSON
 """
 
 import dataclasses
@@ -8,6 +8,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from openreel.pipeline.errors import MediaError
 from openreel.pipeline.sandbox import ChildError, Limits, run
@@ -49,6 +50,10 @@ class MediaInfo:
     time_base: str = "1/1"
     """seconds a tick, as a fraction"""
     has_audio: bool = False
+    bit_depth: int = 8
+    """of a channel"""
+    transfer: str = ""
+    """the transfer function where it is HDR's: smpte2084 (PQ) or arib-std-b67 (HLG)"""
     pts: tuple[int, ...] = (0,)
     """presentation time of each frame in ticks, strictly increasing"""
     end_pts: int = 1
@@ -62,14 +67,24 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
     or a signal ended the child, which may be the machine's fault rather than the file's.
     """
     limits = limits or Limits()
-    child = [sys.executable, "-P", "-m", "openreel.pipeline.inspection"]
     try:
-        output = run([*child, str(path.absolute()), json.dumps(dataclasses.asdict(limits))], limits)
+        output = run(inspector("probe", path, limits), limits)
     except ChildError as error:
         if error.killed:
             raise
         raise MediaError(f"the probe ended with {error.reason}") from error
-    answer = json.loads(output)
+    return parsed(json.loads(output))
+
+
+def inspector(task: str, path: Path, limits: Limits, argument: object = None) -> list[str]:
+    """The command of a child that looks into a file: its task is probe, survey or pixels."""
+    module = [sys.executable, "-P", "-m", "openreel.pipeline.inspection"]
+    about = [json.dumps(dataclasses.asdict(limits)), json.dumps(argument)]
+    return [*module, task, str(path.absolute()), *about]
+
+
+def parsed(answer: dict[str, Any]) -> MediaInfo:
+    """The child's answer. Raises MediaError if it is a fault."""
     if "error" in answer:
         raise MediaError(answer["error"])
     return MediaInfo(**{**answer, "pts": tuple(answer["pts"])})

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, by PySceneDetect on small frames, in one pass.
+"""Where one shot ends and the next begins, found in one pass over small frames.
 
 The same pass measures each frame's brightness and its change, so that clips get their scores
 without being decoded again.
@@ -6,72 +6,153 @@ without being decoded again.
     T   frames of the video
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from openreel.pipeline.clip import Shot
+from openreel.pipeline.clip import Boundary, Shot
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import Frames, MediaInfo, Span, stream_frames
 from openreel.pipeline.sandbox import Limits
+from openreel.pipeline.transitions import (
+    AHEAD,
+    BEHIND,
+    Dissolve,
+    Picture,
+    dissolve_at,
+    fades,
+    is_cut,
+    likeness,
+    meeting,
+    mismatch,
+)
 
-_REACH = 2
-"""frames on each side that a cut is compared with"""
+Detector = Literal["content", "transnet", "stride"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShotConfig:
-    """How cuts are found. Scores are PySceneDetect's: mean change of hue, saturation and value."""
+    """How shots are told apart."""
 
+    detector: Detector = "content"
+    """content: by comparing pictures. transnet: by the network TransNetV2, which calls every
+    boundary a cut. stride: not at all; a boundary every stride_s seconds"""
     side: int = 160
     """the longer side of the frames that are looked at; smaller videos are not enlarged"""
-    cut_score: float = 30.0
-    """a score at least this large may be a cut wherever it occurs"""
-    adaptive_score: float = 12.0
-    """a smaller score, at least this large, may be a cut ..."""
-    adaptive_ratio: float = 2.5
-    """... where it is this many times the mean score of the frames around it"""
-    min_change: float = 0.04
-    """the least mean difference of a cut's two frames, 0 to 1: hue is noise in dark pictures"""
-    change_ratio: float = 1.5
-    """a cut's difference is this many times the mean of those around it: flicker is not a cut"""
     min_frames: int = 5
     """no shot is shorter, except one at an end of the video"""
+    strictness: float = 1.0
+    """of content: larger finds fewer cuts, smaller finds more"""
+    stride_s: float = 10.0
+    transnet: Path | None = None
+    """the network's weights, an ONNX file"""
 
     def __post_init__(self) -> None:
-        for field, value in vars(self).items():
-            if not value > 0:
-                raise InputError(f"shots.{field}", value, "a number above 0")
+        if self.detector not in get_args(Detector):
+            raise InputError("shots.detector", self.detector, ", ".join(get_args(Detector)))
+        for field in ("side", "min_frames", "strictness", "stride_s"):
+            if not getattr(self, field) > 0:
+                raise InputError(f"shots.{field}", getattr(self, field), "a number above 0")
+        if self.detector == "transnet" and self.transnet is None:
+            raise InputError("shots.transnet", None, "the path of TransNetV2's ONNX file")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
     """What one pass over a video's small frames yields."""
 
-    cuts: tuple[int, ...]
-    """frames that begin a shot, without frame 0, in order"""
+    boundaries: tuple[tuple[int, Boundary], ...]
+    """(frame that begins a shot, what parts it from the one before), in order, without frame 0"""
     luma: tuple[float, ...]
     """(T,) mean brightness of each frame, 0 to 1"""
     change: tuple[float, ...]
     """(T,) mean absolute difference to the frame before, 0 to 1; 0 for the first"""
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """The boundaries that are hard cuts."""
+        return tuple(frame for frame, kind in self.boundaries if kind == "cut")
+
+
+class ShotScanner:
+    """Takes a video's frames one at a time; keeps some fifty of them, very small."""
+
+    def __init__(self, config: ShotConfig) -> None:
+        """Raises InputError if the network that the config wants cannot be used."""
+        self._config = config
+        self._before: Frames | None = None
+        self._luma: list[float] = []
+        self._change: list[float] = []
+        self._judge: _Content | _TransNet | _Stride
+        if config.detector == "transnet":
+            self._judge = _TransNet(config)
+        elif config.detector == "stride":
+            self._judge = _Stride(config.stride_s)
+        else:
+            self._judge = _Content(config.strictness, self._luma, self._change)
+
+    def add(self, frame: Frames, time_s: float | None = None) -> None:
+        """Take the next frame: uint8 (h, w, 3) RGB, all of one size, its longer side config.side.
+
+        time_s: since the first frame; only the stride needs it.
+        """
+        import cv2
+
+        frame = np.ascontiguousarray(frame)
+        self._luma.append(round(sum(cv2.mean(frame)[:3]) / 3 / 255, 5))
+        difference = 0.0
+        if self._before is not None:
+            difference = cv2.norm(frame, self._before, cv2.NORM_L1) / frame.size / 255
+        self._change.append(round(difference, 5))
+        self._before = frame
+        self._judge.add(frame, time_s)
+
+    def finish(self) -> Scan:
+        """What was seen. The scanner is of no use afterwards."""
+        return Scan(
+            boundaries=_apart(self._judge.finish(), self._config.min_frames),
+            luma=tuple(self._luma),
+            change=tuple(self._change),
+        )
+
+
+def scan_frames(frames: Iterable[Frames], config: ShotConfig) -> Scan:
+    """The boundaries, brightness and change of uint8 (h, w, 3) RGB frames; not by stride."""
+    scanner = ShotScanner(config)
+    for frame in frames:
+        scanner.add(frame)
+    return scanner.finish()
+
+
+def shots_of(scan: Scan, pts: Sequence[int], end_pts: int) -> tuple[Shot, ...]:
+    """The shots between a scan's boundaries; together they cover all frames.
+
+    pts: the tick at which each frame is shown. end_pts: that at which the last no longer is.
+    """
+    starts: list[tuple[int, Boundary]] = [(0, "start"), *scan.boundaries, (len(pts), "start")]
+    ticks = (*pts, end_pts)
+    return tuple(
+        Shot(start_frame=a, end_frame=b, start_pts=ticks[a], end_pts=ticks[b], opened_by=kind)
+        for (a, kind), (b, _) in pairwise(starts)
+    )
 
 
 def find_shots(
     path: Path, info: MediaInfo, config: ShotConfig, limits: Limits | None = None
 ) -> tuple[tuple[Shot, ...], Scan]:
     """The shots of a probed video, which together cover all its frames. Raises MediaError."""
+    scanner, second = ShotScanner(config), Fraction(info.time_base)
     size = shrunk(info, config.side)
-    scan = scan_frames(stream_frames(path, Span.whole(info), size=size, limits=limits), config)
-    starts = (0, *scan.cuts, info.num_frames)
-    ticks = (*info.pts, info.end_pts)
-    shots = tuple(
-        Shot(start_frame=a, end_frame=b, start_pts=ticks[a], end_pts=ticks[b])
-        for a, b in pairwise(starts)
-    )
-    return shots, scan
+    frames = stream_frames(path, Span.whole(info), size=size, limits=limits)
+    for frame, pts in zip(frames, info.pts, strict=True):
+        scanner.add(frame, float((pts - info.pts[0]) * second))
+    scan = scanner.finish()
+    return shots_of(scan, info.pts, info.end_pts), scan
 
 
 def shrunk(info: MediaInfo, side: int) -> tuple[int, int]:
@@ -80,50 +161,129 @@ def shrunk(info: MediaInfo, side: int) -> tuple[int, int]:
     return max(1, round(info.width * shrink)), max(1, round(info.height * shrink))
 
 
-def scan_frames(frames: Iterable[Frames], config: ShotConfig) -> Scan:
-    """Cuts, brightness and change of uint8 (H, W, 3) RGB frames."""
-    from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
-
-    sudden = ContentDetector(threshold=config.cut_score, min_scene_len=0)
-    relative = AdaptiveDetector(
-        adaptive_threshold=config.adaptive_ratio,
-        min_content_val=config.adaptive_score,
-        min_scene_len=0,
-    )
-    cuts: set[int] = set()
-    luma, change = [], []
-    before: Frames | None = None
-    for i, frame in enumerate(frames):
-        # Cuts are wanted as frame numbers; the rate is only there to make a timecode of one.
-        time, bgr = FrameTimecode(i, 30.0), np.ascontiguousarray(frame[..., ::-1])
-        for detector in (sudden, relative):
-            cuts |= {found.frame_num for found in detector.process_frame(time, bgr)}
-        luma.append(round(float(frame.mean()) / 255, 5))
-        difference = 0.0 if before is None else _difference(frame, before)
-        change.append(round(difference, 5))
-        before = frame
-    likely = [i for i in sorted(cuts) if _stands_out(change, i, config)]
-    return Scan(
-        cuts=_apart(likely, config.min_frames),
-        luma=tuple(luma),
-        change=tuple(change),
-    )
+def _apart(
+    boundaries: Iterable[tuple[int, Boundary]], min_frames: int
+) -> tuple[tuple[int, Boundary], ...]:
+    """Boundaries in order, none closer than min_frames to a surer or an equal but earlier one."""
+    kept: list[tuple[int, Boundary]] = []
+    sureness = {kind: i for i, kind in enumerate(get_args(Boundary))}
+    for frame, kind in sorted(boundaries, key=lambda one: (sureness[one[1]], one[0])):
+        if all(abs(frame - other) >= min_frames for other, _ in kept):
+            kept.append((frame, kind))
+    return tuple(sorted(kept))
 
 
-def _difference(a: Frames, b: Frames) -> float:
-    return float(np.abs(a.astype(np.int16) - b).mean()) / 255
+# ---- detectors --------------------------------------------------------------------------------
 
 
-def _stands_out(change: list[float], i: int, config: ShotConfig) -> bool:
-    around = change[max(1, i - _REACH) : i] + change[i + 1 : i + 1 + _REACH]
-    usual = sum(around) / len(around) if around else 0.0
-    return change[i] >= max(config.min_change, config.change_ratio * usual)
+class _Content:
+    """Compares pictures: each frame is judged when the AHEAD frames after it are known."""
+
+    def __init__(self, strictness: float, luma: Sequence[float], change: Sequence[float]) -> None:
+        self._strictness = strictness
+        self._luma, self._change = luma, change
+        self._pictures: list[Picture] = []
+        self._pairs: dict[tuple[int, int], tuple[float, float]] = {}
+        self._contrast: list[float] = []
+        self._likeness: list[float] = []
+        self._cuts: list[int] = []
+        self._dissolves: list[Dissolve] = []
+        self._judged = 0
+
+    def add(self, frame: Frames, time_s: float | None) -> None:
+        picture = Picture.of(frame)
+        before = self._pictures[-1] if self._pictures else picture
+        self._pictures.append(picture)
+        if len(self._pictures) > BEHIND + 1 + AHEAD:
+            del self._pictures[0]
+        self._contrast.append(round(float(picture.middle.std()), 2))
+        self._likeness.append(round(likeness(before.middle, picture.middle), 3))
+        if len(self._contrast) > AHEAD:
+            self._judge()
+
+    def finish(self) -> list[tuple[int, Boundary]]:
+        while self._judged < len(self._contrast):
+            self._judge()
+        faded = fades(self._contrast, self._likeness, self._cuts)
+        mixed = meeting(self._dissolves, self._cuts, faded)
+        found: list[tuple[int, Boundary]] = [(frame, "cut") for frame in self._cuts]
+        found += [(span.middle, "fade") for span in faded]
+        return found + [(span.middle, "dissolve") for span in mixed]
+
+    def _judge(self) -> None:
+        i, first = self._judged, len(self._contrast) - len(self._pictures)
+        self._judged += 1
+        if i == 0:
+            return
+        if is_cut(i, self._change, self._luma, self._between, self._strictness):
+            self._cuts.append(i)
+        seen = dissolve_at(i, self._pictures, first, self._between)
+        if seen is not None:
+            self._dissolves.append(seen)
+        self._pairs = {pair: seen for pair, seen in self._pairs.items() if pair[0] >= i - 4}
+
+    def _between(self, i: int, j: int) -> tuple[float, float]:
+        """The mismatch of two frames that are still kept."""
+        if (i, j) not in self._pairs:
+            first = len(self._contrast) - len(self._pictures)
+            self._pairs[i, j] = mismatch(self._pictures[i - first], self._pictures[j - first])
+        return self._pairs[i, j]
 
 
-def _apart(cuts: list[int], min_frames: int) -> tuple[int, ...]:
-    """Of cuts closer than min_frames to the one before, only the first is kept."""
-    kept: list[int] = []
-    for cut in cuts:
-        if not kept or cut - kept[-1] >= min_frames:
-            kept.append(cut)
-    return tuple(kept)
+class _Stride:
+    """A boundary at the first frame of each stretch of stride_s seconds."""
+
+    def __init__(self, stride_s: float) -> None:
+        self._stride_s = stride_s
+        self._stretch = self._frame = 0
+        self._found: list[tuple[int, Boundary]] = []
+
+    def add(self, frame: Frames, time_s: float | None) -> None:
+        if time_s is None:
+            raise ValueError("the stride needs each frame's time_s")
+        stretch = int(time_s / self._stride_s + 1e-6)
+        if stretch > self._stretch:
+            self._found.append((self._frame, "stride"))
+        self._stretch = max(stretch, self._stretch)
+        self._frame += 1
+
+    def finish(self) -> list[tuple[int, Boundary]]:
+        return self._found
+
+
+class _TransNet:
+    """PySceneDetect's detector with the network TransNetV2."""
+
+    def __init__(self, config: ShotConfig) -> None:
+        assert config.transnet is not None
+        if not config.transnet.is_file():
+            raise InputError("shots.transnet", str(config.transnet), "an ONNX file that is there")
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError:
+            accepted = "content or stride, or transnet with the package onnxruntime installed"
+            raise InputError("shots.detector", "transnet", accepted) from None
+        from scenedetect.detectors.transnet_v2 import TransnetV2Detector
+
+        # Cuts are wanted as frame numbers; the rate is only there to make times of them. How far
+        # apart they lie is settled for all detectors alike.
+        self._detector = TransnetV2Detector(config.transnet, min_scene_len=0)
+        self._num_frames = 0
+        self._found: set[int] = set()
+
+    def add(self, frame: Frames, time_s: float | None) -> None:
+        bgr = np.ascontiguousarray(frame[..., ::-1])
+        self._note(self._detector.process_frame(self._time(), bgr))
+        self._num_frames += 1
+
+    def finish(self) -> list[tuple[int, Boundary]]:
+        self._note(self._detector.post_process(self._time()))
+        return [(frame, "cut") for frame in sorted(self._found) if 0 < frame < self._num_frames]
+
+    def _time(self) -> Any:
+        from scenedetect import FrameTimecode
+
+        return FrameTimecode(self._num_frames, 30.0)
+
+    def _note(self, cuts: Iterable[Any]) -> None:
+        self._found |= {cut.frame_num for cut in cuts}

@@ -17,15 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from openreel.pipeline import table
 from openreel.pipeline.clip import Row, Status, Verdict
 from openreel.pipeline.cluster import start_ray, usable
 from openreel.pipeline.errors import InputError, MediaError
+from openreel.pipeline.runs import logged, version
+from openreel.pipeline.view import Places, View
 
 In = TypeVar("In", bound=Row)
 Out = TypeVar("Out", bound=Verdict)
 OnRow = Callable[[str, Status], None]
 
+_WINDOW = 4096
+"""rows that the driver hands to Ray at a time, so that it holds no more of them"""
 WORKER_LOST = "the worker process died (out of memory, or a crash in native code)"
 
 
@@ -51,7 +59,7 @@ class Stage(Generic[In, Out]):
 
 def run_stage(
     stage: Stage[In, Out],
-    rows: Sequence[In],
+    rows: Sequence[In] | View[Any],
     folder: Path,
     *,
     retry_failed: bool = False,
@@ -60,24 +68,78 @@ def run_stage(
 ) -> None:
     """Bring every row of `rows` into the table at folder, which workers must be able to reach.
 
-    Rows in the table already are not done again, except, with retry_failed, failed ones that have
-    had fewer than max_attempts. on_row(key, status) hears of each finished row. Raises InputError
-    for repeated keys and for a table with another fingerprint; an error from stage.build or from
-    writing the table is raised as it is.
+    rows: records, or another table's view, of which only the rows that have work are read. Rows in
+    the table already are not done again, except, with retry_failed, failed ones that have had fewer
+    than max_attempts. on_row(key, status) hears of each finished row; what it raises stops the run.
+    Raises InputError for repeated keys and for a table with another fingerprint; an error from
+    stage.build or from writing the table is raised as it is.
     """
     with table.one_writer(folder):
         table.create(folder, stage=stage.name, key=stage.key, fingerprint=stage.fingerprint)
-        _check_unique(stage, rows)
-        todo = _todo(stage, rows, folder, max_attempts if retry_failed else 0)
-        retried = any(job.attempt > 1 for job in todo)
-        _execute(stage, todo, folder, on_row, alone=retried)
-        lost = _lost(stage, todo, folder)
-        if len(lost) == len(todo) > 1:
-            raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
-        # A row that kills its worker takes its block along: only what dies alone is buried.
-        _execute(stage, lost, folder, on_row, alone=True)
-        _bury(stage, _lost(stage, lost, folder), folder, on_row)
-        table.compact(folder, stage.record)
+        keys = _keys(stage, rows)
+        _check_unique(stage, keys)
+        todo, attempts = _todo(stage, keys, folder, max_attempts if retry_failed else 0)
+        with logged(folder, stage.name, on_row) as note:
+            for start in range(0, len(todo), _WINDOW):
+                window = slice(start, start + _WINDOW)
+                some = _take(rows, todo[window])
+                given = zip(some, attempts[window], strict=True)
+                _run_window(
+                    stage, [_Job(row=row, attempt=int(n)) for row, n in given], folder, note
+                )
+        table.compact(folder)
+
+
+def _keys(stage: Stage[In, Out], rows: Sequence[In] | View[Any]) -> pa.ChunkedArray:
+    if isinstance(rows, View):
+        return rows.keys if rows.key == stage.key else rows.column(stage.key)
+    return pa.chunked_array([pa.array([_key(stage, row) for row in rows], pa.string())])
+
+
+def _take(rows: Sequence[In] | View[Any], indices: Places) -> list[In]:
+    return rows.rows(indices) if isinstance(rows, View) else [rows[i] for i in indices]
+
+
+def _check_unique(stage: Stage[In, Out], keys: pa.ChunkedArray) -> None:
+    if pc.count_distinct(keys).as_py() != len(keys):
+        counts = pc.value_counts(keys)
+        key = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
+        raise InputError(f"{stage.name}.{stage.key}", f"{key} twice", "a key for each row")
+
+
+def _todo(
+    stage: Stage[In, Out], keys: pa.ChunkedArray, folder: Path, max_attempts: int
+) -> tuple[Places, Places]:
+    """The places of the rows that have work, and which attempt each is."""
+    known = table.view(folder, stage.record)
+    place = pc.index_in(keys, value_set=known.keys.combine_chunks())
+    new = pc.is_null(place).to_numpy()
+    failed = pc.equal(known.index["status"], "failed").to_numpy() & (known.attempts < max_attempts)
+    found = place.fill_null(0).to_numpy().astype(np.int64)
+    again = ~new & failed[found] if len(known) else np.zeros(len(new), bool)
+    attempts = np.ones(len(new), np.int64)
+    attempts[again] = known.attempts[found[again]] + 1
+    todo = np.flatnonzero(new | again)
+    return todo, attempts[todo]
+
+
+def _run_window(
+    stage: Stage[In, Out], jobs: Sequence["_Job[In]"], folder: Path, note: OnRow
+) -> None:
+    """Do some jobs; whatever becomes of the workers, each ends in the table."""
+    heard: set[str] = set()
+
+    def hear(key: str, status: Status) -> None:
+        heard.add(key)
+        note(key, status)
+
+    _execute(stage, jobs, folder, hear, alone=any(job.attempt > 1 for job in jobs))
+    lost = _lost(stage, jobs, folder, heard)
+    if len(lost) == len(jobs) > 1:
+        raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
+    # A row that kills its worker takes its block along: only what dies alone is buried.
+    _execute(stage, lost, folder, hear, alone=True)
+    _bury(stage, _lost(stage, lost, folder, heard), folder, hear)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,41 +160,17 @@ def _key(stage: Stage[In, Out], row: In | Out) -> str:
     return str(getattr(row, stage.key))
 
 
-def _check_unique(stage: Stage[In, Out], rows: Sequence[In]) -> None:
-    seen: dict[str, In] = {}
-    for row in rows:
-        other = seen.setdefault(_key(stage, row), row)
-        if other is not row:
-            both = f"{_key(stage, row)} of {row} and of {other}"
-            raise InputError(f"{stage.name}.{stage.key}", both, "a key for each row")
-
-
-def _todo(
-    stage: Stage[In, Out], rows: Sequence[In], folder: Path, max_attempts: int
-) -> list[_Job[In]]:
-    known = table.verdicts(folder)
-    jobs = []
-    for row in rows:
-        verdict = known.get(_key(stage, row))
-        if verdict is None:
-            jobs.append(_Job(row=row, attempt=1))
-        elif verdict.status == "failed" and verdict.attempt < max_attempts:
-            jobs.append(_Job(row=row, attempt=verdict.attempt + 1))
-    return jobs
-
-
 def _execute(
     stage: Stage[In, Out],
     jobs: Sequence[_Job[In]],
     folder: Path,
-    on_row: OnRow | None,
+    hear: OnRow,
     *,
     alone: bool,
 ) -> None:
     """Run jobs, each alone in its block if asked, and pass on what is heard of them."""
     for key, status in _run(stage, jobs, folder, alone) if jobs else ():
-        if on_row is not None:
-            on_row(key, status)
+        hear(key, status)
 
 
 def _run(
@@ -227,7 +265,7 @@ def _row(stage: Stage[In, Out], function: Callable[[In], Out], job: _Job[In]) ->
         return _tombstone(stage, job, "rejected", str(error))
     except Exception as error:
         return _tombstone(stage, job, "failed", f"{type(error).__name__}: {error}")
-    return dataclasses.replace(out, stage=stage.name, attempt=job.attempt)
+    return dataclasses.replace(out, stage=stage.name, attempt=job.attempt, version=version())
 
 
 def _tombstone(stage: Stage[In, Out], job: _Job[In], status: Status, reason: str) -> Out:
@@ -239,30 +277,29 @@ def _tombstone(stage: Stage[In, Out], job: _Job[In], status: Status, reason: str
             empty = typing.get_origin(hints[name]) or hints[name]
             required[name] = getattr(job.row, name) if hasattr(job.row, name) else empty()
     verdict = {"status": status, "stage": stage.name, "attempt": job.attempt}
+    verdict |= {"version": version()}
     return stage.record(**{**required, **verdict, "reason": " ".join(reason.split())[:500]})
 
 
-def _lost(stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path) -> list[_Job[In]]:
-    """Jobs of which the table knows nothing.
+def _lost(
+    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, heard: set[str]
+) -> list[_Job[In]]:
+    """Jobs of which neither the driver has heard nor the table knows.
 
-    The table is asked, not the driver's count: a worker may die between the commit and the news.
+    The table is asked, too: a worker may die between the commit and the news.
     """
-    known = table.verdicts(folder)
+    silent = [job for job in jobs if _key(stage, job.row) not in heard]
+    if not silent:
+        return []
+    known = table.view(folder, stage.record)
+    attempts = dict(zip(known.keys.to_pylist(), known.attempts, strict=True))
+    return [job for job in silent if attempts.get(_key(stage, job.row), 0) < job.attempt]
 
-    def arrived(job: _Job[In]) -> bool:
-        verdict = known.get(_key(stage, job.row))
-        return verdict is not None and verdict.attempt >= job.attempt
 
-    return [job for job in jobs if not arrived(job)]
-
-
-def _bury(
-    stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, on_row: OnRow | None
-) -> None:
+def _bury(stage: Stage[In, Out], jobs: Sequence[_Job[In]], folder: Path, hear: OnRow) -> None:
     """Rows that killed their worker although alone in it: they end in the table all the same."""
     rows = [_tombstone(stage, job, "failed", WORKER_LOST) for job in jobs]
     if rows:
         table.append(folder, rows)
     for row in rows:
-        if on_row is not None:
-            on_row(_key(stage, row), row.status)
+        hear(_key(stage, row), row.status)

@@ -18,20 +18,22 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openreel.pipeline.clip import Verdict
 from openreel.pipeline.commit import committed_file, is_temporary, write_text
 from openreel.pipeline.errors import InputError
-
-R = TypeVar("R", bound=Verdict)
+from openreel.pipeline.view import R, View
 
 _HEADER = "_stage.json"
-_ROWS_A_PART = 50_000
-"""rows a part after compaction"""
+_PART_BYTES = 64 << 20
+"""a part that is at least this large is not merged again"""
+_GROUP_BYTES = 8 << 20
+"""of memory, that a row group takes"""
 
 
 def create(folder: Path, *, stage: str, key: str, fingerprint: Mapping[str, object]) -> None:
@@ -58,36 +60,32 @@ def create(folder: Path, *, stage: str, key: str, fingerprint: Mapping[str, obje
 
 def append(folder: Path, rows: Sequence[Verdict]) -> Path:
     """Add rows of one record class as one part; the same rows twice are one part."""
+    return _write(folder, pa.Table.from_pylist([r.to_row() for r in rows], schema=rows[0].schema()))
+
+
+def _write(folder: Path, rows: pa.Table) -> Path:
     content = io.BytesIO()
-    table = pa.Table.from_pylist([row.to_row() for row in rows], schema=rows[0].schema())
-    pq.write_table(table, content, compression="zstd")
-    name = hashlib.sha256(content.getvalue()).hexdigest()[:32]
+    # Small row groups: a reader that wants a few rows does not hold thousands of long ones.
+    group = max(1, rows.num_rows * _GROUP_BYTES // max(rows.nbytes, 1))
+    pq.write_table(rows, content, compression="zstd", row_group_size=group)
+    name = hashlib.sha256(content.getbuffer()).hexdigest()[:32]
     path = folder / f"part-{name}.parquet"
     if not path.exists():
         with committed_file(path) as scratch:
-            scratch.write_bytes(content.getvalue())
+            scratch.write_bytes(content.getbuffer())
     return path
 
 
-def read(folder: Path, record: type[R]) -> list[R]:
-    """The rows of a table, in the order of their keys, each key once.
+def view(folder: Path, record: type[R]) -> View[R]:
+    """The table's rows, read when they are asked for. Raises as View does, and InputError if the
+    folder is no table."""
+    return View(parts(folder), key_of(folder), record)
 
-    Raises InputError if the folder is no table, ValueError if a key has two different rows.
-    """
-    rows: dict[str, R] = {}
-    name = key_of(folder)
-    for part in parts(folder):
-        for values in pq.read_table(part).to_pylist():
-            row = record.from_row(values)
-            key = str(values[name])
-            known = rows.get(key)
-            if known is None or row.attempt > known.attempt:
-                rows[key] = row
-            elif row.attempt == known.attempt and row != known:
-                if row.status == known.status == "ok":
-                    raise ValueError(f"{folder}: {key} has two different rows: {known}, {row}")
-                rows[key] = min(known, row, key=_rank)
-    return [rows[key] for key in sorted(rows)]
+
+def read(folder: Path, record: type[R]) -> list[R]:
+    """The rows of a table, in the order of their keys, each key once. Raises as view does."""
+    found = view(folder, record)
+    return found.rows(pc.sort_indices(found.keys).to_numpy())
 
 
 def usable(folder: Path, record: type[R]) -> list[R]:
@@ -95,31 +93,29 @@ def usable(folder: Path, record: type[R]) -> list[R]:
     return [row for row in read(folder, record) if row.status == "ok"]
 
 
-def verdicts(folder: Path) -> dict[str, Verdict]:
-    """Key -> verdict of every row, without the record's own columns."""
-    name = key_of(folder)
-    columns = [name, *Verdict.schema().names]
-    found: dict[str, Verdict] = {}
-    for part in parts(folder):
-        for values in pq.read_table(part, columns=columns).to_pylist():
-            key = str(values.pop(name))
-            verdict = Verdict.from_row(values)
-            known = found.get(key, verdict)
-            newer = verdict.attempt > known.attempt
-            found[key] = verdict if newer else min(known, verdict, key=_rank)
-    return found
+def compact(folder: Path) -> None:
+    """Merge small parts into larger ones. The new ones are complete before an old one goes, and
+    until then the same rows are merely there twice."""
+    group: list[Path] = []
+    for path in parts(folder):
+        if path.stat().st_size < _PART_BYTES:
+            group.append(path)
+            if sum(p.stat().st_size for p in group) >= _PART_BYTES:
+                _merge(folder, group)
+                group = []
+    _merge(folder, group)
 
 
-def compact(folder: Path, record: type[Verdict]) -> None:
-    """Rewrite many parts as few. The new ones are complete before an old one goes, and until then
-    the same rows are merely there twice."""
-    old = parts(folder)
-    rows: list[Verdict] = read(folder, record)
-    starts = range(0, len(rows), _ROWS_A_PART)
-    new = {append(folder, rows[start : start + _ROWS_A_PART]) for start in starts}
-    for part in old:
-        if part not in new:
-            part.unlink()
+def _merge(folder: Path, group: Sequence[Path]) -> None:
+    if len(group) < 2:
+        return
+    found = View(group, key_of(folder), Verdict)
+    rows = pa.concat_tables(pq.read_table(path) for path in group)
+    places = found.places()[pc.sort_indices(found.keys).to_numpy()]
+    new = _write(folder, rows.take(pa.array(places)))
+    for path in group:
+        if path != new:
+            path.unlink()
 
 
 def parts(folder: Path) -> list[Path]:
@@ -146,11 +142,6 @@ def one_writer(folder: Path) -> Iterator[None]:
         except OSError:
             raise InputError("table", str(folder), "one that no other run is writing") from None
         yield
-
-
-def _rank(row: Verdict) -> tuple[int, int, str]:
-    """Smaller is newer, then better; the rest only makes the order total."""
-    return (-row.attempt, ("ok", "rejected", "failed").index(row.status), repr(row))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

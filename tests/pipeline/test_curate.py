@@ -15,6 +15,7 @@ from openreel.pipeline.clip import Clip, Source, Video
 from openreel.pipeline.clips import ClipConfig
 from openreel.pipeline.curate import CurateConfig, curate
 from openreel.pipeline.errors import InputError
+from openreel.pipeline.judge import FilterConfig
 from openreel.pipeline.media import read_clip, write_image, write_video
 from openreel.pipeline.report import rendered, report
 
@@ -67,7 +68,7 @@ def test_clips_are_the_shots_and_carry_their_captions(dataset: Path) -> None:
     clips.sort(key=lambda clip: clip.start_frame)
     assert [(clip.start_frame, clip.num_frames) for clip in clips] == [(0, 12), (12, 9), (21, 3)]
     assert [clip.status for clip in clips] == ["ok", "ok", "rejected"]
-    assert clips[2].reason == "shorter than 0.5 s"
+    assert clips[2].reason == "seconds below 0.5: 0.25"
     assert [text.text for text in clips[0].texts] == ["first"]
     assert clips[1].texts == ()
     assert all(clip.fps == pytest.approx(12.0) for clip in clips)
@@ -100,7 +101,7 @@ def test_the_report_counts_everything(dataset: Path) -> None:
         "clips": {"ok": 3, "rejected": 1},
     }
     assert found.others == {".txt": 1}
-    assert found.reasons["clips"] == {"shorter than 0.5 s": 1}
+    assert found.reasons["clips"] == {"seconds below 0.5: 0.25": 1}
     assert [Path(row.uri).name for row in found.refused] == ["broken.mp4", "zcopy.mp4"]
     assert found.clip_seconds == pytest.approx(21 / 12)
     console = Console(width=200, file=io.StringIO())
@@ -122,8 +123,10 @@ def test_the_same_call_again_changes_nothing(raw: Path, dataset: Path) -> None:
 
 
 def test_another_config_is_refused(raw: Path, dataset: Path) -> None:
-    with pytest.raises(InputError, match=r"'fingerprint.min_side': 99"):
-        curate([raw], dataset, CurateConfig(clips=ClipConfig(min_side=99)))
+    with pytest.raises(InputError, match=r"'fingerprint.filters.min_side': 99"):
+        curate([raw], dataset, CurateConfig(filters=FilterConfig(min_side=99)))
+    with pytest.raises(InputError, match=r"'fingerprint.lengths.max_s': 1.0"):
+        curate([raw], dataset, CurateConfig(clips=ClipConfig(max_s=1.0)))
 
 
 def test_a_source_that_changed_is_refused(raw: Path, dataset: Path, tmp_path: Path) -> None:

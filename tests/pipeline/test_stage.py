@@ -67,6 +67,10 @@ def stage(calls: Path, **fields: object) -> Stage[Number, Square]:
     return Stage(**{**known, **fields})  # type: ignore[arg-type]
 
 
+def verdicts(folder: Path) -> dict[str, Square]:
+    return {row.key: row for row in table.read(folder, Square)}
+
+
 def traces(calls: Path, kind: str) -> int:
     return len(list(calls.glob(f"{kind}-*")))
 
@@ -103,6 +107,7 @@ def test_every_row_gets_its_verdict(holds_model: bool, tmp_path: Path) -> None:
         status="rejected",
         stage="squares",
         reason="three is no medium",
+        version=out[4].version,
     )
     assert (out[5].status, out[5].reason) == ("failed", "ZeroDivisionError: bad luck")
     assert len(table.parts(tmp_path / "t")) == 1
@@ -130,10 +135,10 @@ def test_failed_rows_are_tried_again_only_when_asked_and_not_for_ever(tmp_path: 
     assert traces(tmp_path / "calls", "call-1") == 1
     for expected in (2, 3, 3):
         run_stage(unlucky, rows(4), tmp_path / "t", retry_failed=True, max_attempts=3)
-        assert table.verdicts(tmp_path / "t")["0001"].attempt == expected
+        assert verdicts(tmp_path / "t")["0001"].attempt == expected
     assert traces(tmp_path / "calls", "call-3") == 1  # rejected is final
     run_stage(stage(tmp_path / "calls"), rows(4), tmp_path / "t", retry_failed=True, max_attempts=4)
-    assert table.verdicts(tmp_path / "t")["0001"].status == "ok"
+    assert verdicts(tmp_path / "t")["0001"].status == "ok"
 
 
 def test_another_fingerprint_is_refused(tmp_path: Path) -> None:
@@ -145,7 +150,7 @@ def test_another_fingerprint_is_refused(tmp_path: Path) -> None:
 
 def test_repeated_keys_are_refused_before_any_work(tmp_path: Path) -> None:
     twice = [Number(key="k", value=1), Number(key="k", value=2)]
-    with pytest.raises(InputError, match=r"value=2.*value=1|value=1.*value=2"):
+    with pytest.raises(InputError, match=r"k twice"):
         run_stage(stage(tmp_path / "calls"), twice, tmp_path / "t")
     assert not (tmp_path / "calls").exists()
 
@@ -259,8 +264,8 @@ def test_a_killed_driver_loses_nothing_and_repeats_little(tmp_path: Path) -> Non
     first = [killed.stdout.readline().strip() for _ in range(12)]
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    known = table.verdicts(folder)
-    assert set(first) <= set(known)
+    known = set(table.view(folder, Verdict).keys.to_pylist())
+    assert set(first) <= known
     assert len(known) < 40  # it was killed in the middle
     again = subprocess.run(argv, capture_output=True, text=True, check=True)
     redone = again.stdout.split()
