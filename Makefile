@@ -38,7 +38,7 @@ check: $(READY)
 	MYPYPATH=build/check $(BIN)/mypy $(addprefix -p openreel.,$(PACKAGES))
 
 bench: $(READY)
-	$(BIN)/python -m tests.benchmarks.run
+	$(BIN)/python -m tests.benchmarks.run $(ONLY)
 
 clean:
 	rm -rf build dist *.egg-info

@@ -49,7 +49,7 @@ def look(source: Source, config: LookConfig) -> Video:
     scanner, measurer = ShotScanner(config.shots), Measurer()
 
     def see(seen: Look) -> None:
-        scanner.add(seen.small)
+        scanner.add(seen.small, seen.time_s)
         measurer.add(seen.number, seen.time_s, seen.small, seen.luma)
 
     with local_copy(source.uri, source.video_id) as path:

@@ -8,7 +8,6 @@ without being decoded again.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,20 +16,11 @@ import numpy as np
 
 from openreel.pipeline.clip import Boundary, Shot
 from openreel.pipeline.errors import InputError
-from openreel.pipeline.media import Frames, MediaInfo, Span, stream_frames
+from openreel.pipeline.gradual import Dissolve, dissolve_at, fades, likeness, meeting
+from openreel.pipeline.probe import MediaInfo
 from openreel.pipeline.sandbox import Limits
-from openreel.pipeline.transitions import (
-    AHEAD,
-    BEHIND,
-    Dissolve,
-    Picture,
-    dissolve_at,
-    fades,
-    is_cut,
-    likeness,
-    meeting,
-    mismatch,
-)
+from openreel.pipeline.survey import Frames, survey
+from openreel.pipeline.transitions import AHEAD, BEHIND, Picture, is_cut, mismatch
 
 Detector = Literal["content", "transnet", "stride"]
 
@@ -143,22 +133,15 @@ def shots_of(scan: Scan, pts: Sequence[int], end_pts: int) -> tuple[Shot, ...]:
 
 
 def find_shots(
-    path: Path, info: MediaInfo, config: ShotConfig, limits: Limits | None = None
-) -> tuple[tuple[Shot, ...], Scan]:
-    """The shots of a probed video, which together cover all its frames. Raises MediaError."""
-    scanner, second = ShotScanner(config), Fraction(info.time_base)
-    size = shrunk(info, config.side)
-    frames = stream_frames(path, Span.whole(info), size=size, limits=limits)
-    for frame, pts in zip(frames, info.pts, strict=True):
-        scanner.add(frame, float((pts - info.pts[0]) * second))
+    path: Path, config: ShotConfig, limits: Limits | None = None
+) -> tuple[MediaInfo, tuple[Shot, ...], Scan]:
+    """What a file is, and its shots, which together cover all its frames. Raises MediaError."""
+    scanner = ShotScanner(config)
+    info = survey(
+        path, lambda seen: scanner.add(seen.small, seen.time_s), side=config.side, limits=limits
+    )
     scan = scanner.finish()
-    return shots_of(scan, info.pts, info.end_pts), scan
-
-
-def shrunk(info: MediaInfo, side: int) -> tuple[int, int]:
-    """(width, height) with the longer side at most `side`, in the same shape."""
-    shrink = min(1.0, side / max(info.width, info.height))
-    return max(1, round(info.width * shrink)), max(1, round(info.height * shrink))
+    return info, shots_of(scan, info.pts, info.end_pts), scan
 
 
 def _apart(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from openreel.pipeline.errors import MediaError
-from openreel.pipeline.media import Frames, Span, stream_frames
-from openreel.pipeline.probe import probe
-from openreel.pipeline.shots import ShotConfig, scan_frames, shrunk
+from openreel.pipeline.media import Frames
+from openreel.pipeline.shots import ShotConfig, scan_frames
+from openreel.pipeline.survey import survey
 from tests.benchmarks.films import Film, film
 from tests.benchmarks.timing import report
 
@@ -96,13 +96,13 @@ def real(folder: Path) -> Iterator[tuple[Frames, list[int], list[tuple[int, int]
         rows = [row for row in csv.DictReader(file) if row["file"].startswith("video/")]
     for row in rows:
         path = folder / row["file"]
+        small: list[Frames] = []
         try:
-            info = probe(path)
+            survey(path, lambda seen, small=small: small.append(seen.small))  # type: ignore[misc]
         except MediaError:
             continue
-        frames = np.stack(list(stream_frames(path, Span.whole(info), size=shrunk(info, 160))))
         cuts = [int(cut) for cut in row["cut_frames"].split(";") if cut]
-        yield frames, cuts, GRADUAL.get(path.name, [])
+        yield np.stack(small), cuts, GRADUAL.get(path.name, [])
 
 
 def count(

@@ -1,4 +1,4 @@
-"""Run every benchmark and rewrite the table in BENCHMARKS.md: `make bench`."""
+"""Run benchmarks and rewrite their rows in BENCHMARKS.md: `make bench`, `make bench ONLY=edges`."""
 
 import datetime
 import json
@@ -11,6 +11,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "BENCHMARKS.md"
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end -->"
+HEAD = [
+    "| benchmark | what | against | figure | load | date, commit |",
+    "|---|---|---|---|---|---|",
+]
 
 
 def hardware() -> str:
@@ -23,32 +27,33 @@ def hardware() -> str:
     return f"{os.cpu_count()} x {model}"
 
 
-def main() -> None:
+def measured(name: str, stamp: str) -> list[str]:
+    """The rows of one benchmark, run now."""
+    print(name, file=sys.stderr, flush=True)
+    module = [sys.executable, "-m", f"tests.benchmarks.bench_{name}"]
+    done = subprocess.run(module, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return [
+        f"| {' | '.join(map(str, (name, what, against, figure, found['load'][0], stamp)))} |"
+        for what, against, figure in found["rows"]
+    ]
+
+
+def main(only: list[str]) -> None:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=HERE
     ).stdout.strip()
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    lines = [
-        f"{today}, commit {commit}, {hardware()}, `make bench`",
-        "",
-        "| benchmark | what | against | figure | load |",
-        "|---|---|---|---|---|",
-    ]
-    for path in sorted(HERE.glob("bench_*.py")):
-        module = f"tests.benchmarks.{path.stem}"
-        print(module, file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", module], stdout=subprocess.PIPE, text=True, check=True
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-        for what, against, figure in found["rows"]:
-            cells = (found["benchmark"], what, against, figure, found["load"][0])
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    text = DOCUMENT.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}")
+    stamp = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, {commit}"
+    names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    before, rest = DOCUMENT.read_text().split(BEGIN)
+    known, after = rest.split(END)
+    lines = []
+    for name in names:
+        old = [line for line in known.splitlines() if line.startswith(f"| {name} |")]
+        lines += measured(name, stamp) if not only or name in only else old
+    content = "\n".join([f"{hardware()}, `make bench`", "", *HEAD, *lines])
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -194,8 +194,7 @@ def test_the_captions_spans_are_the_shots_that_detection_finds(world: Path) -> N
     cuts = 0
     for i in range(NUMBERS["num_videos"]):
         film = draw_film(NUMBERS["seed"], i)
-        info = probe(world / film.name)
-        shots, _ = find_shots(world / film.name, info, ShotConfig())
+        _, shots, _ = find_shots(world / film.name, ShotConfig())
         own = [c for c in captions(world) if c["file"] == film.name and c["kind"] == "dense"]
         assert [c["text"] for c in own] == [describe(shot).dense for shot in film.shots]
         rate = film.shots[0].fps

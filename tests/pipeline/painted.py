@@ -41,3 +41,19 @@ def encode(path: Path, num_frames: int, *options: str, before: tuple[str, ...] =
 def ffmpeg(*arguments: str | Path) -> None:
     argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "error", *map(str, arguments)]
     subprocess.run(argv, check=True)
+
+
+def scene(seed: int, num_frames: int, size: tuple[int, int]) -> Frames:
+    """A striped grey background, panning, with a coloured disc that moves across it."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    base, stripe, pan = 40 + 45 * (seed % 4), rng.uniform(0.1, 0.4), rng.uniform(-1, 1)
+    colour = np.eye(3)[seed % 3] * 200 + 30
+    frames = np.empty((num_frames, height, width, 3))
+    for t in range(num_frames):
+        grey = base + 15 * np.sin(stripe * (x + pan * t) + 0.7 * seed)
+        frames[t] = grey[..., None]
+        centre = width * (0.2 + 0.6 * t / num_frames)
+        frames[t][(x - centre) ** 2 + (y - height / 2) ** 2 < (min(size) / 4) ** 2] = colour
+    return np.clip(frames, 0, 255).astype(np.uint8)

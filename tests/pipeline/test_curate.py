@@ -19,8 +19,7 @@ from openreel.pipeline.judge import FilterConfig
 from openreel.pipeline.media import read_clip, write_image, write_video
 from openreel.pipeline.report import rendered, report
 
-from .painted import encode
-from .test_shots import scene
+from .painted import encode, scene
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 LENGTHS = (12, 9, 3)

@@ -10,8 +10,7 @@ import pytest
 
 from openreel.pipeline.errors import InputError, MediaError
 from openreel.pipeline.keyed import generator
-from openreel.pipeline.media import Frames, Span, stream_frames, write_video
-from openreel.pipeline.probe import probe
+from openreel.pipeline.media import Frames, write_video
 from openreel.pipeline.shots import (
     Scan,
     ShotConfig,
@@ -19,7 +18,6 @@ from openreel.pipeline.shots import (
     find_shots,
     scan_frames,
     shots_of,
-    shrunk,
 )
 from tests.benchmarks.bench_shots import matched
 from tests.benchmarks.films import Take, a_place, disturb, film, shoot
@@ -220,8 +218,7 @@ def arrays(value: object, seen: set[int] | None = None) -> Iterator[np.ndarray]:
 def test_shots_tile_the_file(tmp_path: Path) -> None:
     frames = np.concatenate([view(seed, 14) for seed in range(4)])
     write_video(tmp_path / "v.mp4", frames, fps=12)
-    info = probe(tmp_path / "v.mp4")
-    shots, scan = find_shots(tmp_path / "v.mp4", info, ShotConfig())
+    info, shots, scan = find_shots(tmp_path / "v.mp4", ShotConfig())
     assert [shot.start_frame for shot in shots] == [0, 14, 28, 42]
     assert [shot.start_pts for shot in shots] == [info.pts[i] for i in (0, 14, 28, 42)]
     assert [shot.opened_by for shot in shots] == ["start", "cut", "cut", "cut"]
@@ -232,7 +229,7 @@ def test_shots_tile_the_file(tmp_path: Path) -> None:
 def test_a_stride_cuts_by_time(tmp_path: Path) -> None:
     config = ShotConfig(detector="stride", stride_s=0.5)
     write_video(tmp_path / "v.mp4", view(1, 40), fps=25)
-    shots, _ = find_shots(tmp_path / "v.mp4", probe(tmp_path / "v.mp4"), config)
+    _, shots, _ = find_shots(tmp_path / "v.mp4", config)
     assert [shot.start_frame for shot in shots] == [0, 13, 25, 38]
     assert [shot.opened_by for shot in shots] == ["start", *["stride"] * 3]
     scanner = ShotScanner(config)
@@ -242,13 +239,6 @@ def test_a_stride_cuts_by_time(tmp_path: Path) -> None:
     for time_s in (0.0, 0.1, 1.7, 1.8, 2.0):
         scanner_found.add(np.zeros((9, 16, 3), np.uint8), time_s)
     assert [frame for frame, _ in scanner_found.finish().boundaries] == [2, 4]
-
-
-def test_shrinking_keeps_the_shape_and_never_enlarges(tmp_path: Path) -> None:
-    write_video(tmp_path / "v.mp4", np.zeros((2, 100, 400, 3), np.uint8), fps=8)
-    info = probe(tmp_path / "v.mp4")
-    assert shrunk(info, 160) == (160, 40)
-    assert shrunk(info, 1000) == (400, 100)
 
 
 # ---- the network ------------------------------------------------------------------------------
@@ -363,12 +353,13 @@ def test_real_cuts_are_found(media: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["file"].startswith("video/")]
     for row in rows:
         path = media / row["file"]
+        small: list[Frames] = []
         try:
-            info = probe(path)
+            survey(path, lambda seen, small=small: small.append(seen.small))  # type: ignore[misc]
         except MediaError:
             continue
         true = [int(cut) for cut in row["cut_frames"].split(";") if cut]
-        frames = np.stack(list(stream_frames(path, Span.whole(info), size=shrunk(info, 160))))
+        frames = np.stack(small)
         for counts, found in (
             (ours, list(scan_frames(frames, ShotConfig()).cuts)),
             (theirs, usual(frames)),

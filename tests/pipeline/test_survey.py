@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openreel.pipeline.emitter import small_size
 from openreel.pipeline.errors import MediaError
 from openreel.pipeline.media import Span, stream_frames, write_image
 from openreel.pipeline.probe import probe
@@ -65,6 +66,12 @@ def test_turned_and_wide_files_are_seen_upright(tmp_path: Path) -> None:
     assert seen[0].small.shape == (16, 64, 3)  # 128 wide as shown
     assert seen[0].luma is not None
     assert seen[0].luma.shape == (HEIGHT, WIDTH)  # as stored
+
+
+def test_small_frames_keep_the_shape_and_are_never_enlarged() -> None:
+    assert small_size(400, 100, 160) == (160, 40)
+    assert small_size(400, 100, 1000) == (400, 100)
+    assert small_size(3, 9000, 160) == (1, 160)
 
 
 def test_an_image_is_one_look(tmp_path: Path) -> None:
