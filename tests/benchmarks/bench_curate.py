@@ -1,10 +1,11 @@
 """Wall time of curation with copies against bare ffmpeg on identical spans, two at a time.
 
-The real test media, each remuxed a few times so that its bytes differ, make at least five minutes
-of encoding. Halves are taken in the order ffmpeg, openreel, openreel, ffmpeg. Ray's start is part
-of openreel's time and is also told alone.
+The real test media, each remuxed a few times so that its bytes differ. Those of 720 lines and more
+make at least five minutes of encoding; the smaller ones cost little to encode and as much to open,
+and are told apart. Ray's start is part of openreel's time and is also told alone.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -16,38 +17,52 @@ from fractions import Fraction
 from pathlib import Path
 
 from openreel.pipeline import table
-from openreel.pipeline.clip import Clip
+from openreel.pipeline.clip import Clip, Copy
 from openreel.pipeline.copies import CopyConfig
-from openreel.pipeline.curate import CLIPS, COPIES, CurateConfig, curate
+from openreel.pipeline.curate import CLIPS, COPIES, SOURCES, VIDEOS, CurateConfig
 from openreel.pipeline.duplicates import DuplicateConfig
+from openreel.pipeline.errors import MediaError
 from openreel.pipeline.media import ffmpeg_program
+from openreel.pipeline.probe import probe
 from openreel.pipeline.runs import runs
 from openreel.pipeline.transcode import TranscodeConfig
 from tests.benchmarks.timing import report
 
 MEDIA = Path(os.environ.get("OPENREEL_TEST_MEDIA", "../shared/media")) / "video"
 ENCODE = TranscodeConfig()
-COPIES_EACH = int(os.environ.get("OPENREEL_BENCH_REPEATS", "2"))
-# What goes through MP4 without re-encoding and is no fault on purpose.
-SUFFIXES = {".mp4", ".mov"}
+LARGE_EACH = int(os.environ.get("OPENREEL_BENCH_REPEATS", "5"))
+SMALL_EACH = 2
 CONFIG = CurateConfig(
     duplicates=DuplicateConfig(perceptual=False), copies=CopyConfig(enabled=True, encode=ENCODE)
 )
 
 
-def remuxed(folder: Path) -> list[Path]:
-    """The media's good films, each several times with other bytes."""
-    films = []
-    for path in sorted(p for p in MEDIA.iterdir() if p.suffix in SUFFIXES):
-        for turn in range(COPIES_EACH):
-            film = folder / f"{path.stem}-{turn}{path.suffix}"
-            argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "quiet", "-i", str(path)]
-            argv += ["-map", "0:V:0", "-c", "copy", "-metadata", f"comment={turn}", str(film)]
-            if subprocess.run(argv).returncode == 0:
-                films.append(film)
-            else:
-                film.unlink(missing_ok=True)
-    return films
+def films(large: bool) -> list[Path]:
+    """The media's good films of one size."""
+    found = []
+    for path in sorted(p for p in MEDIA.iterdir() if p.suffix != ".gif"):
+        try:
+            info = probe(path)
+        except MediaError:
+            continue
+        if (min(info.width, info.height) >= 720) == large:
+            found.append(path)
+    return found
+
+
+def remuxed(originals: Sequence[Path], repeats: int, folder: Path) -> list[Path]:
+    """The same films several times, each with other bytes."""
+    folder.mkdir()
+    made = []
+    for path, turn in itertools.product(originals, range(repeats)):
+        film = folder / f"{path.stem}-{turn}.mkv"
+        argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "quiet", "-i", str(path)]
+        argv += ["-map", "0:V:0", "-c", "copy", "-metadata", f"comment={turn}", str(film)]
+        if subprocess.run(argv).returncode == 0:
+            made.append(film)
+        else:
+            film.unlink(missing_ok=True)
+    return made
 
 
 def bare(clip: Clip, target: Path) -> None:
@@ -86,47 +101,30 @@ def curate_time(films: Sequence[Path], dataset: Path) -> tuple[float, float]:
     return time.perf_counter() - start, float(run.stdout)
 
 
-def spans(films: Sequence[Path], dataset: Path) -> list[Clip]:
-    """The clips that will be copied, by a curation without copies."""
-    curate(films, dataset, CurateConfig(duplicates=DuplicateConfig(perceptual=False)))
-    return [clip for clip in table.usable(dataset / CLIPS, Clip) if clip.kind == "video"]
+def compared(large: bool, folder: Path) -> tuple[str, str, str]:
+    """Both on the films of one size, one after the other: a row of the report."""
+    folder.mkdir()
+    some = remuxed(films(large), LARGE_EACH if large else SMALL_EACH, folder / "films")
+    dataset = folder / "dataset"
+    ours, start = curate_time(some, dataset)
+    clips = [clip for clip in table.usable(dataset / CLIPS, Clip) if clip.kind == "video"]
+    made = len(table.view(dataset / COPIES, Copy).having("ok"))
+    stages = {name: runs(dataset / name)[0]["seconds"] for name in (SOURCES, VIDEOS, CLIPS, COPIES)}
+    (folder / "bare").mkdir()
+    theirs = bare_time(clips, folder / "bare")
+    seconds = sum(clip.num_frames / clip.fps for clip in clips)
+    print(f"openreel {ours:.1f} s {stages}; bare {theirs:.1f} s", file=sys.stderr)
+    size = "720 lines and more" if large else "fewer lines"
+    return (
+        f"wall time, {made} of {len(clips)} clips ({seconds:.0f} s) of {size} copied",
+        f"bare ffmpeg, two at a time ({theirs:.0f} s)",
+        f"{ours / theirs:.3f}x ({(ours - start) / theirs:.3f}x without Ray, {start:.1f} s)",
+    )
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        films = remuxed(folder)
-        halves = films[::2], films[1::2]
-        clips = [spans(half, folder / f"spans-{i}") for i, half in enumerate(halves)]
-        import ray
-
-        ray.shutdown()
-        ours, rays, theirs = 0.0, 0.0, 0.0
-        for i, order in enumerate((("bare", "ours"), ("ours", "bare"))):
-            for who in order:
-                if who == "bare":
-                    (folder / f"bare-{i}").mkdir()
-                    theirs += bare_time(clips[i], folder / f"bare-{i}")
-                else:
-                    seconds, start = curate_time(halves[i], folder / f"ours-{i}")
-                    ours, rays = ours + seconds, rays + start
-            print(f"half {i}: bare {theirs:.1f} s, openreel {ours:.1f} s", file=sys.stderr)
-        made = [len(table.view(folder / f"ours-{i}" / COPIES, Clip)) for i in range(2)]
-        for i in range(2):
-            for stage in ("sources", "videos", "clips", "copies"):
-                for run in runs(folder / f"ours-{i}" / stage):
-                    print(f"half {i} {stage:8} {run['seconds']:.1f} s", file=sys.stderr)
-    report(
-        "curate",
-        [
-            (
-                f"wall time, {sum(made)} clips of {len(films)} files copied",
-                f"bare ffmpeg, two at a time ({theirs:.0f} s)",
-                f"{ours / theirs:.3f}x ({(ours - rays) / theirs:.3f}x without Ray's start, "
-                f"{rays / 2:.1f} s)",
-            )
-        ],
-    )
+        report("curate", [compared(large, Path(name) / str(large)) for large in (True, False)])
 
 
 if __name__ == "__main__":
