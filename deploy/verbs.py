@@ -101,7 +101,7 @@ class Demo:
 @dataclass(frozen=True, kw_only=True)
 class Curate:
     """Raw videos and images to the sources, videos and clips tables; after it, --FIELD VALUE
-    changes the recipe, such as --filters.min-motion 0.01 or --copies.enabled True."""
+    changes the recipe, such as --filters.min-motion 0.01 or --copies.enabled."""
 
     inputs: Positional[tuple[str, ...]]
     """folders, files, manifests (.csv, .jsonl, .parquet), s3:// and gs:// URIs"""

@@ -64,7 +64,7 @@ def traced_ffmpeg(folder: Path, log: Path) -> dict[str, str]:
 
 def command(folder: Path, dataset: Path) -> list[str]:
     program = str(Path(sys.executable).with_name("openreel"))
-    options = ["--copies.enabled", "True", "--copies.encode.preset", "slow"]
+    options = ["--copies.enabled", "--copies.encode.preset", "slow"]
     options += ["--duplicates.no-perceptual"]
     return [program, "curate", str(folder), "-o", str(dataset), *options]
 

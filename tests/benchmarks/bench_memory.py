@@ -53,7 +53,7 @@ def peak(film: Path, dataset: Path) -> int:
     """Bytes, at most, in a whole run of `openreel curate`."""
     program = Path(sys.executable).with_name("openreel")
     argv = [str(program), "curate", str(film), "-o", str(dataset)]
-    argv += ["--copies.enabled", "True", "--copies.encode.preset", "ultrafast"]
+    argv += ["--copies.enabled", "--copies.encode.preset", "ultrafast"]
     run = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most, done = 0, threading.Event()
 

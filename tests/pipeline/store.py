@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -25,6 +26,8 @@ class Store:
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.server.start()
         self.endpoint = "http://{}:{}".format(*self.server.get_host_and_port())
+        # The server's objects are the process's, and outlive it.
+        urllib.request.urlopen(f"{self.endpoint}/moto-api/reset", data=b"").close()
         import boto3
 
         self.client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")

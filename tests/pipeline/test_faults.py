@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ray._private.internal_api import memory_summary
 
 from openreel.pipeline import table
 from openreel.pipeline.clip import Clip, Source, Video
@@ -92,6 +93,9 @@ def test_one_bad_file_in_ten_costs_no_good_clip(tmp_path: Path) -> None:
     assert sorted(Path(c.uri).name for c in clips) == sorted(f"good-{n}.mp4" for n in range(GOOD))
     assert all(clip.num_frames == 26 for clip in clips)
     assert len(table.read(tmp_path / "d" / "sources", Source)) == GOOD + len(BAD)
+    stored = memory_summary(stats_only=True)
+    assert "Plasma memory usage" in stored
+    assert "Spilled" not in stored  # Ray tells of it only once it has happened
 
 
 @pytest.mark.parametrize("name", BAD)
