@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from openreel.pipeline.clip import Boundary, Shot
+from openreel.pipeline.detectors import SceneDetect, Stride, pyscenedetect, transnet
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.gradual import Dissolve, dissolve_at, fades, likeness, meeting
 from openreel.pipeline.probe import MediaInfo
@@ -22,7 +23,7 @@ from openreel.pipeline.sandbox import Limits
 from openreel.pipeline.survey import Frames, survey
 from openreel.pipeline.transitions import AHEAD, BEHIND, Picture, is_cut, mismatch
 
-Detector = Literal["content", "transnet", "stride"]
+Detector = Literal["content", "pyscenedetect", "transnet", "stride"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class ShotConfig:
     """How shots are told apart."""
 
     detector: Detector = "content"
-    """content: by comparing pictures. transnet: by the network TransNetV2, which calls every
-    boundary a cut. stride: not at all; a boundary every stride_s seconds"""
+    """content: by comparing pictures. pyscenedetect: by its content, adaptive and threshold
+    detectors. transnet: by the network TransNetV2, which calls every boundary a cut. stride: not at
+    all; a boundary every stride_s seconds"""
     side: int = 160
     """the longer side of the frames that are looked at; smaller videos are not enlarged"""
     min_frames: int = 5
@@ -78,11 +80,13 @@ class ShotScanner:
         self._before: Frames | None = None
         self._luma: list[float] = []
         self._change: list[float] = []
-        self._judge: _Content | _TransNet | _Stride
-        if config.detector == "transnet":
-            self._judge = _TransNet(config)
+        self._judge: _Content | SceneDetect | Stride
+        if config.transnet is not None and config.detector == "transnet":
+            self._judge = transnet(config.transnet)
+        elif config.detector == "pyscenedetect":
+            self._judge = pyscenedetect()
         elif config.detector == "stride":
-            self._judge = _Stride(config.stride_s)
+            self._judge = Stride(config.stride_s)
         else:
             self._judge = _Content(config.strictness, self._luma, self._change)
 
@@ -156,9 +160,6 @@ def _apart(
     return tuple(sorted(kept))
 
 
-# ---- detectors --------------------------------------------------------------------------------
-
-
 class _Content:
     """Compares pictures: each frame is judged when the AHEAD frames after it are known."""
 
@@ -211,62 +212,3 @@ class _Content:
             first = len(self._contrast) - len(self._pictures)
             self._pairs[i, j] = mismatch(self._pictures[i - first], self._pictures[j - first])
         return self._pairs[i, j]
-
-
-class _Stride:
-    """A boundary at the first frame of each stretch of stride_s seconds."""
-
-    def __init__(self, stride_s: float) -> None:
-        self._stride_s = stride_s
-        self._stretch = self._frame = 0
-        self._found: list[tuple[int, Boundary]] = []
-
-    def add(self, frame: Frames, time_s: float | None) -> None:
-        if time_s is None:
-            raise ValueError("the stride needs each frame's time_s")
-        stretch = int(time_s / self._stride_s + 1e-6)
-        if stretch > self._stretch:
-            self._found.append((self._frame, "stride"))
-        self._stretch = max(stretch, self._stretch)
-        self._frame += 1
-
-    def finish(self) -> list[tuple[int, Boundary]]:
-        return self._found
-
-
-class _TransNet:
-    """PySceneDetect's detector with the network TransNetV2."""
-
-    def __init__(self, config: ShotConfig) -> None:
-        assert config.transnet is not None
-        if not config.transnet.is_file():
-            raise InputError("shots.transnet", str(config.transnet), "an ONNX file that is there")
-        try:
-            import onnxruntime  # noqa: F401
-        except ImportError:
-            accepted = "content or stride, or transnet with the package onnxruntime installed"
-            raise InputError("shots.detector", "transnet", accepted) from None
-        from scenedetect.detectors.transnet_v2 import TransnetV2Detector
-
-        # Cuts are wanted as frame numbers; the rate is only there to make times of them. How far
-        # apart they lie is settled for all detectors alike.
-        self._detector = TransnetV2Detector(config.transnet, min_scene_len=0)
-        self._num_frames = 0
-        self._found: set[int] = set()
-
-    def add(self, frame: Frames, time_s: float | None) -> None:
-        bgr = np.ascontiguousarray(frame[..., ::-1])
-        self._note(self._detector.process_frame(self._time(), bgr))
-        self._num_frames += 1
-
-    def finish(self) -> list[tuple[int, Boundary]]:
-        self._note(self._detector.post_process(self._time()))
-        return [(frame, "cut") for frame in sorted(self._found) if 0 < frame < self._num_frames]
-
-    def _time(self) -> Any:
-        from scenedetect import FrameTimecode
-
-        return FrameTimecode(self._num_frames, 30.0)
-
-    def _note(self, cuts: Iterable[Any]) -> None:
-        self._found |= {cut.frame_num for cut in cuts}

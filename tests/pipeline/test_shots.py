@@ -241,6 +241,17 @@ def test_a_stride_cuts_by_time(tmp_path: Path) -> None:
     assert [frame for frame, _ in scanner_found.finish().boundaries] == [2, 4]
 
 
+def test_pyscenedetects_own_detectors_may_be_asked() -> None:
+    first, second, third = (view(seed, 30) for seed in (1, 2, 3))
+    away = np.linspace(1, 0, 40)[:, None, None, None]  # too slow for a cut
+    out = (second[-1:] * away).astype(np.uint8)
+    back = (third[:1] * away[::-1]).astype(np.uint8)
+    frames = np.concatenate([first, second, out, back, third])
+    found = scan_frames(frames, ShotConfig(detector="pyscenedetect")).boundaries
+    assert (30, "cut") in found
+    assert any(kind == "fade" and 90 <= frame <= 110 for frame, kind in found)
+
+
 # ---- the network ------------------------------------------------------------------------------
 
 
