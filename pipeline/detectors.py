@@ -62,7 +62,8 @@ class SceneDetect:
 
     def _note(self, cuts: Iterable[Any], kind: Boundary) -> None:
         for cut in cuts:
-            self._found.setdefault(cut.frame_num, kind)
+            if kind == "fade" or cut.frame_num not in self._found:  # a fade is not a cut as well
+                self._found[cut.frame_num] = kind
 
 
 def pyscenedetect() -> SceneDetect:
