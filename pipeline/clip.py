@@ -194,6 +194,8 @@ class Video(Verdict):
     num_frames: int = 0
     """frames that really decode"""
     duration_s: float = 0.0
+    start_s: float = 0.0
+    """seconds on the file's clock at which the first frame is shown"""
     time_base: str = "1/1"
     """seconds a tick, as a fraction"""
     has_audio: bool = False

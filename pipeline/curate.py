@@ -87,7 +87,7 @@ def curate_listed(
 
     _run(sources_stage(), listing.sources, sources, retry_failed)
     reject_duplicates(sources)
-    usable = table.view(sources, Source).having("ok")
+    usable = table.view(sources, Source).having("ok").largest_first("num_bytes")
     look = videos_stage(LookConfig(shots=config.shots, limits=config.limits))
     _run(look, usable, videos, retry_failed, max_bad=config.max_bad)
     with progress("clips") as report:
@@ -100,7 +100,8 @@ def curate_listed(
     settle(clips, dataset / EMBEDDINGS if model else None, config.duplicates, config.filters)
     if config.copies.enabled:
         copy = copies_stage(dataset, config.copies.encode, config.limits)
-        _run(copy, table.view(clips, Clip).having("ok"), dataset / COPIES, retry_failed)
+        kept = table.view(clips, Clip).having("ok").largest_first("num_frames", "width", "height")
+        _run(copy, kept, dataset / COPIES, retry_failed)
 
 
 def usable_clips(dataset: Path) -> list[Clip]:

@@ -107,6 +107,7 @@ def _inspect_video(path: Path, limits: Limits, emitter: Emitter | None) -> Media
             variable_rate=bool(steps) and max(steps) - min(steps) > max(1, 0.05 * min(steps)),
             num_frames=len(pts),
             duration_s=float((end_pts - pts[0]) * time_base),
+            start_s=float(pts[0] * time_base),
             time_base=f"{time_base.numerator}/{time_base.denominator}",
             has_audio=bool(container.streams.audio),
             pts=pts,

@@ -54,6 +54,8 @@ class MediaInfo:
     """of a channel"""
     transfer: str = ""
     """the transfer function where it is HDR's: smpte2084 (PQ) or arib-std-b67 (HLG)"""
+    start_s: float = 0.0
+    """seconds on the file's clock at which the first frame is shown"""
     pts: tuple[int, ...] = (0,)
     """presentation time of each frame in ticks, strictly increasing"""
     end_pts: int = 1

@@ -69,8 +69,19 @@ def bare(clip: Clip, target: Path) -> None:
     """One clip, as a person would write the command."""
     time_base = Fraction(clip.time_base)
     start, end = float(clip.start_pts * time_base), float(clip.end_pts * time_base)
-    argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "error", "-threads", "1"]
-    argv += ["-ss", f"{start:.6f}", "-i", clip.uri, "-t", f"{end - start:.6f}", "-map", "0:V:0"]
+    argv = [ffmpeg_program(), "-y", "-nostdin", "-loglevel", "quiet", "-threads", "1"]
+    argv += [
+        "-seek_timestamp",
+        "1",
+        "-ss",
+        f"{start:.6f}",
+        "-i",
+        clip.uri,
+        "-t",
+        f"{end - start:.6f}",
+        "-map",
+        "0:V:0",
+    ]
     argv += ["-c:v", "libx264", "-crf", str(ENCODE.crf), "-preset", ENCODE.preset]
     even = clip.width % 2 == 0 and clip.height % 2 == 0
     argv += ["-g", str(ENCODE.key_frames), "-threads", "1", "-filter_threads", "1"]

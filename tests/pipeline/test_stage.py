@@ -16,6 +16,7 @@ import pytest
 from openreel.pipeline import table
 from openreel.pipeline.clip import Row, Verdict
 from openreel.pipeline.errors import InputError, MediaError
+from openreel.pipeline.runs import runs
 from openreel.pipeline.stage import WORKER_LOST, Stage, run_stage
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -126,6 +127,29 @@ def test_a_second_run_does_nothing_and_new_rows_are_added(tmp_path: Path) -> Non
     after = table.read(tmp_path / "t", Square)
     assert after[:6] == before
     assert len(after) == 8
+
+
+def test_work_is_handed_out_in_windows_and_each_run_leaves_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openreel.pipeline.stage._WINDOW", 4)
+    squares = stage(tmp_path / "calls", rows_per_block=2)
+    run_stage(squares, rows(9), tmp_path / "t")
+    run_stage(squares, rows(9), tmp_path / "t")
+    assert [row.value for row in table.read(tmp_path / "t", Square)] == list(range(9))
+    assert traces(tmp_path / "calls", "call") == 9
+    (line,) = runs(tmp_path / "t")
+    assert (line["rows"], line["ok"], line["rejected"]) == (9, 8, 1)
+    assert line["version"] == table.read(tmp_path / "t", Square)[0].version
+    assert "ray" in line["tools"]
+
+
+def test_a_table_feeds_the_next_stage(tmp_path: Path) -> None:
+    run_stage(stage(tmp_path / "calls"), rows(6), tmp_path / "t")
+    again = stage(tmp_path / "again", name="again")
+    usable = table.view(tmp_path / "t", Square).having("ok")
+    run_stage(again, usable, tmp_path / "u")
+    assert [row.value for row in table.read(tmp_path / "u", Square)] == [0, 1, 2, 4, 5]
 
 
 def test_failed_rows_are_tried_again_only_when_asked_and_not_for_ever(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One decode yields every frame, upright and small, and the truth about the file."""
 
 import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,12 @@ def test_a_broken_file_is_told_with_the_reason_after_the_frames_before(tmp_path:
     (tmp_path / "none.mp4").touch()
     with pytest.raises(MediaError, match="an empty file"):
         survey(tmp_path / "none.mp4", seen.append)
+
+
+def test_a_late_start_is_told(tmp_path: Path) -> None:
+    info = probe(encode(tmp_path / "v.ts", 10, "-output_ts_offset", "3"))
+    assert info.start_s == pytest.approx(info.pts[0] * float(Fraction(info.time_base)))
+    assert info.start_s > 3
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,56 @@ def test_a_second_writer_is_refused(folder: Path) -> None:
 def test_parts_are_ordinary_parquet(folder: Path) -> None:
     part = table.append(folder, numbers(5))
     assert pq.read_table(part).column("value").to_pylist() == [5]
+
+
+def test_a_view_reads_only_the_row_groups_that_are_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "_GROUP_BYTES", 1)  # a row group a row
+    part = table.append(folder, numbers(*range(50)))
+    assert pq.ParquetFile(part).num_row_groups == 50
+    read: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def counted(file: pq.ParquetFile, group: int) -> object:
+        read.append(group)
+        return original(file, group)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    view = table.view(folder, Number)
+    assert len(view) == 50
+    assert view.keys.to_pylist() == [row.key for row in numbers(*range(50))]
+    assert view.column("value").to_pylist() == list(range(50))
+    assert read == []
+    assert [row.value for row in view.rows([41, 3])] == [41, 3]
+    assert sorted(read) == [3, 41]
+
+
+def test_a_view_of_some_rows_keeps_their_order(folder: Path) -> None:
+    a, b, c = numbers(1, 2, 3)
+    table.append(folder, [a, replace(b, status="rejected"), c])
+    usable = table.view(folder, Number).having("ok")
+    assert [row.value for row in usable.rows()] == [1, 3]
+    assert usable.column("value").to_pylist() == [1, 3]
+    table.append(folder, [replace(c, status="failed", attempt=2)])
+    assert [row.value for row in table.view(folder, Number).having("ok").rows()] == [1]
+
+
+def test_a_view_may_begin_with_the_largest(folder: Path) -> None:
+    table.append(folder, numbers(5, 1))
+    table.append(folder, numbers(9, 3))
+    view = table.view(folder, Number).largest_first("value", "attempt")
+    assert [row.value for row in view.rows()] == [9, 5, 3, 1]
+    assert view.column("value").to_pylist() == [9, 5, 3, 1]
+    assert [row.value for row in view.rows([1])] == [5]
+
+
+def test_large_parts_are_not_merged_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = table.append(folder, numbers(*range(300)))
+    monkeypatch.setattr(table, "_PART_BYTES", large.stat().st_size)
+    for n in range(300, 304):
+        table.append(folder, numbers(n))
+    table.compact(folder)
+    assert large in table.parts(folder)
+    assert len(table.parts(folder)) == 2
+    assert values(folder) == list(range(304))
