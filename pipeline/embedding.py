@@ -86,6 +86,7 @@ def embedding_stage(config: EmbeddingConfig) -> Stage[Clip, Embedding]:
         holds_model=True,
         num_gpus=float(config.device.startswith("cuda")),
         rows_per_block=16,
+        commit_block=True,
     )
 
 

@@ -31,7 +31,11 @@ class Emitter:
     """The child's end."""
 
     def __init__(self, pipe: IO[bytes], side: int, every_s: float) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self.pipe, self.side, self.every_s = pipe, side, every_s
+        # One for all frames: a frame's own would be set up anew for each.
+        self.to_small, self.to_luma = VideoReformatter(), VideoReformatter()
         self.due_s = 0.0
         self.small = (0, 0)
         self.first_s: float | None = None
@@ -46,8 +50,11 @@ class Emitter:
         time_s = (frame.time or 0.0) - self.first_s
         full = begins or time_s >= self.due_s - _EARLY_S
         # Averaging over areas: what is finer than the small frame's pixels must not alias.
-        small = frame.reformat(*self.small, format="rgb24", interpolation="AREA").planes[0]
-        luma = frame.reformat(format="gray").planes[0] if full else None
+        scaled = self.to_small.reformat(
+            frame, *self.small, format="rgb24", interpolation="AREA", threads=1
+        )
+        small = scaled.planes[0]
+        luma = self.to_luma.reformat(frame, format="gray", threads=1).planes[0] if full else None
         self._send(BOTH if full else SMALL)
         if begins and luma is not None:
             sizes = (*self.small, small.line_size, frame.width, frame.height, luma.line_size)

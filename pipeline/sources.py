@@ -21,7 +21,8 @@ def sources_stage() -> Stage[Source, Source]:
         record=Source,
         fingerprint={},
         build=_build,
-        rows_per_block=8,
+        rows_per_block=64,
+        commit_block=True,
     )
 
 

@@ -53,8 +53,11 @@ class Stage(Generic[In, Out]):
     """True: few long-lived workers that build once; False: a short task per block"""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
-    rows_per_block: int = 1
-    """rows that are committed together; more for cheap rows"""
+    rows_per_block: int = 4
+    """rows that a worker is handed at a time, at most: Ray takes a tenth of a second between two"""
+    commit_block: bool = False
+    """True: a block is committed as one, for cheap rows; False: each row as soon as it is done, so
+    that a lost worker costs the row in its hands"""
 
 
 def run_stage(
@@ -134,12 +137,15 @@ def _run_window(
         note(key, status)
 
     _execute(stage, jobs, folder, hear, alone=any(job.attempt > 1 for job in jobs))
+    # A row that kills its worker takes along the rest of its block; and a machine may go by itself:
+    # only what is lost three times, and alone the last two, is buried.
     lost = _lost(stage, jobs, folder, heard)
+    for _ in range(2):
+        _execute(stage, lost, folder, hear, alone=True)
+        lost = _lost(stage, lost, folder, heard)
     if len(lost) == len(jobs) > 1:
         raise RuntimeError(f"{stage.name}: no row came back; see Ray's log for the cause")
-    # A row that kills its worker takes its block along: only what dies alone is buried.
-    _execute(stage, lost, folder, hear, alone=True)
-    _bury(stage, _lost(stage, lost, folder, heard), folder, hear)
+    _bury(stage, lost, folder, hear)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,15 +187,19 @@ def _run(
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    blocks = len(jobs) if alone else -(-len(jobs) // stage.rows_per_block)
+    workers = max(1, int(usable("CPU") / stage.num_cpus))
+    if stage.num_gpus:
+        workers = max(1, min(workers, int(usable("GPU") / stage.num_gpus)))
+    # Small enough that the last blocks end nearly together.
+    rows_per_block = min(stage.rows_per_block, max(1, len(jobs) // (4 * workers)))
+    if stage.commit_block:
+        rows_per_block = stage.rows_per_block
+    blocks = len(jobs) if alone else -(-len(jobs) // rows_per_block)
     dataset = ray.data.from_items(
         # Pickled: Arrow would have to guess the type of an empty list, and rows differ.
         [{"job": ray.cloudpickle.dumps(job)} for job in jobs],
         override_num_blocks=blocks,
     )
-    workers = max(1, int(usable("CPU") / stage.num_cpus))
-    if stage.num_gpus:
-        workers = max(1, min(workers, int(usable("GPU") / stage.num_gpus)))
     # One task at a time on an actor: those that wait would die with the one that kills it.
     pool = (
         ActorPoolStrategy(size=min(workers, blocks), max_tasks_in_flight_per_actor=1)
@@ -217,13 +227,14 @@ def _run(
             yield from done.verdicts
 
 
-# Ray Data's default is to try for ever a block that kills its worker.
+# Ray Data's default is to try for ever a block that kills its worker. Here none is tried again by
+# Ray, which does not know what of it has been committed.
 def _task_retries() -> dict[str, int]:
-    return {"max_retries": 1}
+    return {"max_retries": 0}
 
 
 def _actor_retries() -> dict[str, int]:
-    return {"max_restarts": -1, "max_task_retries": 1}
+    return {"max_restarts": -1, "max_task_retries": 0}
 
 
 class _Worker:
@@ -242,8 +253,12 @@ class _Worker:
             return _packed(_Done(error=self.error))
         try:
             jobs = [pickle.loads(job) for job in batch["job"]]
-            rows = [_row(self.stage, self.function, job) for job in jobs]
-            table.append(self.folder, rows)
+            size = len(jobs) if self.stage.commit_block else 1
+            rows = []
+            for start in range(0, len(jobs), size):
+                done = [_row(self.stage, self.function, j) for j in jobs[start : start + size]]
+                table.append(self.folder, done)
+                rows += done
         except Exception as error:
             return _packed(_Done(error=error))
         return _packed(_Done(verdicts=tuple((_key(self.stage, r), r.status) for r in rows)))

@@ -48,6 +48,7 @@ def recaption_stage(captioner: Path, config: RecaptionConfig) -> Stage[Clip, Cli
         holds_model=True,
         num_gpus=float(config.device.startswith("cuda")),
         rows_per_block=16,
+        commit_block=True,
     )
 
 

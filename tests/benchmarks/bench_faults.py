@@ -27,7 +27,7 @@ from openreel.pipeline.media import ffmpeg_program
 from tests.benchmarks.timing import report
 
 TRIALS = int(os.environ.get("OPENREEL_BENCH_TRIALS", "20"))
-BARE_TRIALS = max(1, TRIALS // 4)
+BARE_TRIALS = max(1, TRIALS // 6)
 FILMS, SHOTS, SHOT_S = 8, 4, 1.6
 
 

@@ -91,6 +91,7 @@ def test_every_row_gets_its_verdict(holds_model: bool, tmp_path: Path) -> None:
         tmp_path / "calls",
         holds_model=holds_model,
         rows_per_block=3,
+        commit_block=True,
         build=partial(build, tmp_path / "calls", frozenset({5})),
     )
     run_stage(squares, rows(10), tmp_path / "t", on_row=heard.__setitem__)
@@ -222,6 +223,16 @@ def test_a_row_that_kills_its_worker_is_buried_and_the_others_live(
     assert all(row.status == "ok" for value, row in out.items() if value not in (2, 3))
 
 
+def test_a_lost_worker_costs_the_row_in_its_hands_and_no_other(tmp_path: Path) -> None:
+    # Sixteen rows are two blocks for each of two workers, and the deadly one lies within one.
+    calls = tmp_path / "calls"
+    squares = stage(calls, build=partial(deadly, calls), rows_per_block=4)
+    run_stage(squares, rows(32), tmp_path / "t")
+    assert len(table.read(tmp_path / "t", Square)) == 32
+    assert all(traces(calls, f"call-{n}") == 1 for n in range(32) if n != 2)
+    assert traces(calls, "call-2") == 3
+
+
 def test_a_row_that_was_committed_is_not_buried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +252,7 @@ def test_a_row_that_was_committed_is_not_buried(
     kept, buried = table.read(tmp_path / "t", Square)
     assert kept == done
     assert (buried.status, buried.reason) == ("failed", WORKER_LOST)
-    assert tried == [(2, False), (1, True)]
+    assert tried == [(2, False), (1, True), (1, True)]
 
 
 DRIVER = """
