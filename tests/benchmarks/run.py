@@ -45,12 +45,14 @@ def main(only: list[str]) -> None:
     ).stdout.strip()
     stamp = f"{datetime.datetime.now(tz=datetime.UTC).date().isoformat()}, {commit}"
     names = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    new = {name: measured(name, stamp) for name in only or names}
+    # Read only now: a person may have written in it meanwhile.
     before, rest = DOCUMENT.read_text().split(BEGIN)
     known, after = rest.split(END)
     lines = []
     for name in names:
         old = [line for line in known.splitlines() if line.startswith(f"| {name} |")]
-        lines += measured(name, stamp) if not only or name in only else old
+        lines += new.get(name, old)
     content = "\n".join([f"{hardware()}, `make bench`", "", *HEAD, *lines])
     DOCUMENT.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}")
 
