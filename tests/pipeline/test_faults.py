@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 from ray._private.internal_api import memory_summary
 
@@ -93,7 +94,7 @@ def test_one_bad_file_in_ten_costs_no_good_clip(tmp_path: Path) -> None:
     assert sorted(Path(c.uri).name for c in clips) == sorted(f"good-{n}.mp4" for n in range(GOOD))
     assert all(clip.num_frames == 26 for clip in clips)
     assert len(table.read(tmp_path / "d" / "sources", Source)) == GOOD + len(BAD)
-    stored = memory_summary(stats_only=True)
+    stored = memory_summary(ray.get_runtime_context().gcs_address, stats_only=True)
     assert "Plasma memory usage" in stored
     assert "Spilled" not in stored  # Ray tells of it only once it has happened
 
