@@ -19,6 +19,7 @@ from openreel.pipeline.shots import (
     scan_frames,
     shots_of,
 )
+from openreel.pipeline.survey import survey
 from tests.benchmarks.bench_shots import matched
 from tests.benchmarks.films import Take, a_place, disturb, film, shoot
 
