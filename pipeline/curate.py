@@ -91,7 +91,8 @@ def curate_listed(
     look = videos_stage(LookConfig(shots=config.shots, limits=config.limits))
     _run(look, usable, videos, retry_failed, max_bad=config.max_bad)
     with progress("clips") as report:
-        cut(videos, clips, config.clips, config.filters, _counted(report))
+        counted = _counted(report)
+        cut(videos, clips, config.clips, config.filters, counted, retry_failed=retry_failed)
 
     model = config.embedding.weights is not None
     if model:

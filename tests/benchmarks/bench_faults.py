@@ -28,7 +28,7 @@ from openreel.pipeline.media import ffmpeg_program
 from tests.benchmarks.timing import report
 
 TRIALS = int(os.environ.get("OPENREEL_BENCH_TRIALS", "20"))
-BARE_TRIALS = max(1, TRIALS // 6)
+BARE_TRIALS = max(1, TRIALS // 10)
 FILMS, SHOTS, SHOT_S = 6, 4, 2.4
 MARK = "OPENREEL_BENCH_TRIAL"
 """an environment variable by which a run's processes are told"""
@@ -117,12 +117,12 @@ def begun(dataset: Path) -> None:
 
 def killed(number: int, place: Path, media: Path, seconds: float) -> Counter[str]:
     """Kill a run's driver or one of its workers in the middle; whom, and how many."""
-    for attempt in range(5):
+    for attempt in range(8):
         dataset = place / "dataset"
         environment = traced_ffmpeg(place / "bin", place / "log")
         run = quiet(command(media, dataset), environment)
         begun(dataset)
-        time.sleep(seconds * uniform(0, "kill", number) * 0.8**attempt)
+        time.sleep(seconds * uniform(0, "kill", number) * 0.6**attempt)
         if number % 2 and kill_worker(run, uniform(0, "worker", number)):
             run.wait()
             return Counter({"workers killed": 1})
