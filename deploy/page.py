@@ -8,7 +8,17 @@ from pathlib import Path
 
 from openreel.deploy.charts import Curve, curve_chart, pack_chart, pack_legend
 from openreel.deploy.checker import Score
-from openreel.deploy.markup import Markup, data_uri, element, picture, together
+from openreel.deploy.markup import (
+    Markup,
+    data_uri,
+    duration,
+    element,
+    head,
+    picture,
+    row,
+    scroll,
+    together,
+)
 from openreel.deploy.page_data import (
     Captioned,
     Captioning,
@@ -46,7 +56,7 @@ def render(page: Page) -> str:
         for name, (title, body) in sections.items()
     ]
     style = Markup(Path(__file__).with_name("page.css").read_text("utf-8"))
-    head = element(
+    metadata = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
@@ -56,12 +66,12 @@ def render(page: Page) -> str:
     )
     lead = (
         "From a folder of raw videos to a text-to-video model and three videos of three shapes, "
-        f"in {_duration(sum(s for _, s in page.run.seconds))} on this machine. The denoiser saw "
+        f"in {duration(sum(s for _, s in page.run.seconds))} on this machine. The denoiser saw "
         "each clip in its own shape: none was cropped, squared or bucketed."
     )
     title = element("header", element("h1", "openreel"), element("p", lead, class_="lead"))
     body = element("body", title, element("nav", *links), element("main", *bodies))
-    return "<!doctype html>" + element("html", head, body, lang="en")
+    return "<!doctype html>" + element("html", metadata, body, lang="en")
 
 
 def _videos(videos: Sequence[Video]) -> Markup:
@@ -110,20 +120,20 @@ def _checks(checks: Checks) -> Markup:
         _summary_row("direction", trained.direction, untrained.direction),
         _summary_row("all three", trained.all, untrained.all),
     ]
-    summary = element("table", _head("right", "trained", "untrained"), *rows, class_="summary")
+    summary = element("table", head("right", "trained", "untrained"), *rows, class_="summary")
     pairs = zip(checks.trained, checks.untrained, strict=True)
     table = element(
         "table",
-        _head("prompt", "seen, trained", "seen, untrained"),
-        *[_row(element("b", a.prompt), _seen(a), _seen(b)) for a, b in pairs],
+        head("prompt", "seen, trained", "seen, untrained"),
+        *[row(element("b", a.prompt), _seen(a), _seen(b)) for a, b in pairs],
         class_="wide",
     )
-    opened = element("details", element("summary", "prompt by prompt"), _scroll(table), open=True)
+    opened = element("details", element("summary", "prompt by prompt"), scroll(table), open=True)
     return together(element("p", note, class_="note"), summary, opened)
 
 
 def _summary_row(name: str, trained: float, untrained: float) -> Markup:
-    return _row(name, _meter(trained, "trained"), _meter(untrained, "untrained"))
+    return row(name, _meter(trained, "trained"), _meter(untrained, "untrained"))
 
 
 def _meter(share: float, kind: str) -> Markup:
@@ -153,9 +163,9 @@ def _run(run: Run) -> Markup:
     for name, seconds in run.seconds:
         bar = element("i", style=f"width:{100 * seconds / longest:.1f}%")
         track = element("span", bar, class_="track")
-        rows.append(_row(name, track, element("span", _duration(seconds), class_="number")))
-    total = _duration(sum(seconds for _, seconds in run.seconds))
-    rows.append(_row("total", "", element("b", total, class_="number")))
+        rows.append(row(name, track, element("span", duration(seconds), class_="number")))
+    total = duration(sum(seconds for _, seconds in run.seconds))
+    rows.append(row("total", "", element("b", total, class_="number")))
     facts = [together(element("dt", name), element("dd", value)) for name, value in run.versions]
     return element(
         "div",
@@ -168,8 +178,8 @@ def _run(run: Run) -> Markup:
 def _clips(curation: Curation) -> Markup:
     funnel = element(
         "table",
-        _head("table", "ok", "rejected", "failed"),
-        *[_row(name, *counts) for name, *counts in curation.funnel],
+        head("table", "ok", "rejected", "failed"),
+        *[row(name, *counts) for name, *counts in curation.funnel],
         class_="funnel",
     )
     used = element("p", f"{curation.seconds_used:.1f} s of clips are used.", class_="note")
@@ -177,11 +187,11 @@ def _clips(curation: Curation) -> Markup:
     if curation.refused:
         refused = element(
             "table",
-            _head("file", "status", "reason"),
-            *[_row(file.name, file.status, file.reason) for file in curation.refused],
+            head("file", "status", "reason"),
+            *[row(file.name, file.status, file.reason) for file in curation.refused],
             class_="wide",
         )
-        parts += [element("h3", "Files of which nothing is used"), _scroll(refused)]
+        parts += [element("h3", "Files of which nothing is used"), scroll(refused)]
     return together(*parts)
 
 
@@ -280,7 +290,7 @@ def _packing(packing: Packing) -> Markup:
         f"{100 * packing.mean_fill:.1f} % full on average."
     )
     chart = pack_chart(packing.packs, packing.capacity)
-    return together(element("p", note, class_="note"), pack_legend(), _scroll(chart))
+    return together(element("p", note, class_="note"), pack_legend(), scroll(chart))
 
 
 def _curves(curves: Sequence[Curve]) -> Markup:
@@ -288,22 +298,3 @@ def _curves(curves: Sequence[Curve]) -> Markup:
         element("figure", element("figcaption", curve.name), curve_chart(curve)) for curve in curves
     ]
     return element("div", *drawn, class_="curves")
-
-
-def _head(*names: str) -> Markup:
-    return element("tr", *[element("th", name, scope="col") for name in names])
-
-
-def _row(*cells: object) -> Markup:
-    return element("tr", *[element("td", cell) for cell in cells])
-
-
-def _scroll(wide: Markup) -> Markup:
-    return element("div", wide, class_="scroll")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"

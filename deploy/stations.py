@@ -34,11 +34,10 @@ from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.commit import write_text
 from openreel.pipeline.curate import usable_clips
 from openreel.pipeline.errors import InputError
-from openreel.pipeline.media import read_clip
+from openreel.pipeline.media import read_clip, stream_clip
 from openreel.pipeline.progress import progress
 from openreel.pipeline.stage import Stage, run_stage
 from openreel.recaption.caption import ClipCaptions
-from openreel.recaption.frames import stream_clip
 from openreel.recaption.run import RecaptionConfig, recaption_stage
 from openreel.recaption.text import TextEncoder, load_text_encoder
 from openreel.recaption.train import CaptionerTask

@@ -21,8 +21,7 @@ import numpy as np
 from openreel.pipeline.clip import Clip, Verdict, digest
 from openreel.pipeline.commit import sha256
 from openreel.pipeline.errors import InputError
-from openreel.pipeline.media import Frames, Span, read_image, stream_frames
-from openreel.pipeline.remote import local_copy
+from openreel.pipeline.media import Frames, stream_clip
 from openreel.pipeline.stage import Stage
 
 _CONFIG = "open_clip_config.json"
@@ -159,15 +158,11 @@ def _best(prompts_PD: Any, vector_D: Any) -> float:
 
 def _frames(clip: Clip, wanted: int) -> Iterator[Frames]:
     """At most `wanted` frames of a clip, uint8 (H, W, 3), evenly spaced."""
-    with local_copy(clip.uri, clip.video_id) as path:
-        if clip.kind == "image":
-            yield read_image(path)
-            return
-        count = min(clip.num_frames, wanted)
-        picked = set(np.linspace(0, clip.num_frames - 1, count).round().astype(int).tolist())
-        for number, frame in enumerate(stream_frames(path, Span.of_clip(clip))):
-            if number in picked:
-                yield frame
+    count = min(clip.num_frames, wanted)
+    picked = set(np.linspace(0, clip.num_frames - 1, count).round().astype(int).tolist())
+    for number, frame in enumerate(stream_clip(clip)):
+        if number in picked:
+            yield frame
 
 
 def _checked(folder: Path | None) -> Path:

@@ -18,9 +18,7 @@ from openreel.pipeline import table
 from openreel.pipeline.curate import CLIPS, SOURCES, VIDEOS
 from openreel.pipeline.errors import InputError, MediaError
 from openreel.pipeline.remote import remote_digest
-
-HEADER = "_stage.json"
-"""in a table's folder: who writes it, and with what settings"""
+from openreel.pipeline.view import rank
 
 
 class Link(NamedTuple):
@@ -54,7 +52,7 @@ def lineage(dataset: Path, row_id: str, *, verify: bool = False) -> list[Link]:
 
 def fingerprint_of(folder: Path) -> tuple[str, dict[str, Any]]:
     """A short digest of the settings that a table was made with, and the settings."""
-    header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+    header = json.loads((folder / table.HEADER).read_text(encoding="utf-8"))
     settings: dict[str, Any] = header["fingerprint"]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12], settings
@@ -63,7 +61,7 @@ def fingerprint_of(folder: Path) -> tuple[str, dict[str, Any]]:
 def tables_of(dataset: Path) -> list[Path]:
     """The folders of all tables of a dataset: curation's in their order, then others by name."""
     order = (SOURCES, VIDEOS, CLIPS)
-    found = [header.parent for header in sorted(dataset.glob(f"*/{HEADER}"))]
+    found = [header.parent for header in sorted(dataset.glob(f"*/{table.HEADER}"))]
     return sorted(found, key=lambda f: order.index(f.name) if f.name in order else len(order))
 
 
@@ -78,7 +76,7 @@ def _rows_of_clip(dataset: Path, clip_id: str) -> list[Link]:
 
 def _links(dataset: Path, name: str, column: str, values: list[str]) -> list[Link]:
     folder = dataset / name
-    if not values or not (folder / HEADER).exists():
+    if not values or not (folder / table.HEADER).exists():
         return []
     digest, _ = fingerprint_of(folder)
     return [
@@ -92,7 +90,7 @@ def _rows(folder: Path, column: str, values: list[str]) -> list[dict[str, Any]]:
     key, found = table.key_of(folder), []
     for part in table.parts(folder):
         found += pq.read_table(part, filters=[(column, "in", values)]).to_pylist()
-    found.sort(key=lambda row: (-row["attempt"], ("ok", "rejected", "failed").index(row["status"])))
+    found.sort(key=rank)
     best: dict[str, dict[str, Any]] = {}
     for row in found:
         best.setdefault(str(row[key]), row)

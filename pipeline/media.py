@@ -36,6 +36,7 @@ __all__ = [
     "read_frames",
     "read_image",
     "span_stream",
+    "stream_clip",
     "stream_frames",
     "write_image",
     "write_video",
@@ -162,17 +163,27 @@ def read_clip(
 ) -> Frames:
     """The pixels of a clip, uint8 (T, H, W, 3), at most the first max_frames of them.
 
-    size: (width, height) to scale to. every: keep each n-th frame. An image has T = 1. Raises
+    The other arguments are stream_clip's, and so is what is raised.
+    """
+    return np.stack(list(islice(stream_clip(clip, size=size, every=every), max_frames)))
+
+
+def stream_clip(
+    clip: Clip, *, size: tuple[int, int] | None = None, every: int = 1
+) -> Iterator[Frames]:
+    """The frames of a clip one at a time, uint8 (H, W, 3), wherever its bytes lie.
+
+    size: (width, height) to scale to. every: keep each n-th frame. An image is one frame. Raises
     MediaError if the file no longer holds what the clip says.
     """
     with local_copy(clip.uri, clip.video_id) as path:
-        if clip.kind == "image":
-            image = read_image(path, size=size)
-            if size is None and image.shape[:2] != (clip.height, clip.width):
-                raise MediaError(f"{path}: the image is not {clip.width}x{clip.height}")
-            return image[None]
-        frames = stream_frames(path, Span.of_clip(clip), size=size, every=every)
-        return np.stack(list(islice(frames, max_frames)))
+        if clip.kind != "image":
+            yield from stream_frames(path, Span.of_clip(clip), size=size, every=every)
+            return
+        image = read_image(path, size=size)
+        if size is None and image.shape[:2] != (clip.height, clip.width):
+            raise MediaError(f"{path}: the image is not {clip.width}x{clip.height}")
+        yield image
 
 
 def read_image(

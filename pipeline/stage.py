@@ -25,12 +25,11 @@ from openreel.pipeline import table
 from openreel.pipeline.clip import Row, Status, Verdict
 from openreel.pipeline.cluster import start_ray, usable
 from openreel.pipeline.errors import InputError, MediaError
-from openreel.pipeline.runs import logged, version
+from openreel.pipeline.runs import OnRow, logged, version
 from openreel.pipeline.view import Places, View
 
 In = TypeVar("In", bound=Row)
 Out = TypeVar("Out", bound=Verdict)
-OnRow = Callable[[str, Status], None]
 
 _WINDOW = 4096
 """rows that the driver hands to Ray at a time, so that it holds no more of them"""

@@ -29,7 +29,8 @@ from openreel.pipeline.commit import committed_file, is_temporary, write_text
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.view import R, View
 
-_HEADER = "_stage.json"
+HEADER = "_stage.json"
+"""in a table's folder: who writes it, and with what settings"""
 _PART_BYTES = 64 << 20
 """a part that is at least this large is not merged again"""
 _GROUP_BYTES = 8 << 20
@@ -42,7 +43,7 @@ def create(folder: Path, *, stage: str, key: str, fingerprint: Mapping[str, obje
     Raises InputError, with what differs on both sides, if the fingerprint is another one.
     """
     header = json.loads(json.dumps({"stage": stage, "key": key, "fingerprint": dict(fingerprint)}))
-    path = folder / _HEADER
+    path = folder / HEADER
     if not path.exists():
         write_text(path, json.dumps(header, indent=1, sort_keys=True))
         return
@@ -127,7 +128,7 @@ def parts(folder: Path) -> list[Path]:
 def key_of(folder: Path) -> str:
     """The name of a table's key column. Raises InputError if the folder is no table."""
     try:
-        return str(json.loads((folder / _HEADER).read_text(encoding="utf-8"))["key"])
+        return str(json.loads((folder / HEADER).read_text(encoding="utf-8"))["key"])
     except (FileNotFoundError, NotADirectoryError):
         raise InputError("table", str(folder), "a folder that a station has written") from None
 

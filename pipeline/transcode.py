@@ -20,7 +20,7 @@ Preset = Literal["ultrafast", "veryfast", "fast", "medium", "slow"]
 
 @dataclass(frozen=True, kw_only=True)
 class TranscodeConfig:
-    """How copies are encoded: H.264 in MP4, one key frame at least every `key_s` seconds."""
+    """How copies are encoded: H.264 in MP4, a key frame at least every `key_frames` frames."""
 
     crf: int = 18
     """constant quality, 0 (lossless) to 51"""

@@ -117,7 +117,7 @@ class View(Generic[R]):
         return np.sort(np.concatenate([places[~repeated], np.array(winners, np.int64)]))
 
     def _winner(self, claim: Sequence[tuple[int, dict[str, Any]]]) -> int:
-        place, best = min(claim, key=lambda one: _rank(one[1]))
+        place, best = min(claim, key=lambda one: rank(one[1]))
         for _, other in claim:
             same = (other["attempt"], other["status"]) == (best["attempt"], "ok")
             if same and best["status"] == "ok" and other != best:
@@ -125,7 +125,7 @@ class View(Generic[R]):
         return place
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[int, int, str]:
+def rank(row: Mapping[str, Any]) -> tuple[int, int, str]:
     """Smaller is newer, then better; the rest only makes the order total."""
     return (-row["attempt"], ("ok", "rejected", "failed").index(row["status"]), repr(row))
 

@@ -6,7 +6,6 @@ Letterboxed, never squeezed: a ball stays round at every aspect ratio, and left 
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,8 +13,6 @@ import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor
-
-from openreel.pipeline.clip import Clip
 
 Frames = npt.NDArray[np.uint8]
 
@@ -59,15 +56,6 @@ def prepare(frames: Iterable[Frames], length: int, num_frames: int, side: int) -
     if count != length:
         raise ValueError(f"frames: got {count}; accepted: {length}, the clip's length")
     return np.stack(kept)
-
-
-def stream_clip(clip: Clip) -> Iterable[Frames]:
-    """The frames of a clip's file, one at a time."""
-    from openreel.pipeline.media import Span, read_clip, stream_frames
-
-    if clip.kind == "image":
-        return read_clip(clip)
-    return stream_frames(Path(clip.uri), Span.of_clip(clip))
 
 
 def collate(clips: Sequence[Frames]) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,12 @@ import torch
 
 from openreel.pipeline.clip import Clip
 from openreel.pipeline.errors import InputError
+from openreel.pipeline.media import stream_clip
 from openreel.pipeline.stage import Stage
 from openreel.recaption.caption import KINDS, Caption, ClipCaptions
 from openreel.recaption.checks import CaptionChecks, flaw
 from openreel.recaption.decoding import Decoding, write_captions
-from openreel.recaption.frames import Frames, collate, normalised, prepare, stream_clip
+from openreel.recaption.frames import Frames, collate, normalised, prepare
 from openreel.recaption.weights import Captioner, captioner_digest, load_captioner
 
 SOURCE = "videococa"

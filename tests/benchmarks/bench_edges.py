@@ -21,13 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.keyed import generator
 from openreel.pipeline.media import ffmpeg_program
 from openreel.pipeline.probe import MediaInfo, probe
 from openreel.pipeline.transcode import TranscodeConfig, transcode
 from tests.benchmarks.timing import report
-from tests.pipeline.painted import encode, ffmpeg, numbers
+from tests.pipeline.painted import clip_of, encode, ffmpeg, numbers
 
 NUM_FRAMES = 250
 JITTER = "setpts=PTS+mod(N\\,3)*0.011/TB"
@@ -91,24 +90,9 @@ def films(folder: Path) -> list[Film]:
 
 
 def ours(film: Film) -> list[Path]:
-    info, ticks = film.info, (*film.info.pts, film.info.end_pts)
     paths = []
     for a, b in zip(film.edges, film.edges[1:], strict=False):
-        clip = Clip(
-            clip_id=digest(film.path, a, b),
-            video_id="",
-            uri=str(film.path),
-            kind="video",
-            start_frame=a,
-            num_frames=b - a,
-            start_pts=ticks[a],
-            end_pts=ticks[b],
-            time_base=info.time_base,
-            fps=info.fps,
-            width=info.width,
-            height=info.height,
-            container=info.container,
-        )
+        clip = clip_of(film.path, film.info, a, b)
         paths.append(film.folder / f"ours-{a}.mp4")
         transcode(film.path, clip, paths[-1], TranscodeConfig(preset="ultrafast"))
     return paths

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.media import Frames, ffmpeg_program
+from openreel.pipeline.probe import MediaInfo
 
 SIDE = 8
 WIDTH, HEIGHT = 8 * SIDE, 4 * SIDE
@@ -57,3 +59,23 @@ def scene(seed: int, num_frames: int, size: tuple[int, int]) -> Frames:
         centre = width * (0.2 + 0.6 * t / num_frames)
         frames[t][(x - centre) ** 2 + (y - height / 2) ** 2 < (min(size) / 4) ** 2] = colour
     return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def clip_of(path: Path, info: MediaInfo, first: int, last: int) -> Clip:
+    """Frames [first, last) of a probed file as a clip."""
+    ticks = (*info.pts, info.end_pts)
+    return Clip(
+        clip_id=digest(path, first, last),
+        video_id="",
+        uri=str(path),
+        kind="video",
+        start_frame=first,
+        num_frames=last - first,
+        start_pts=ticks[first],
+        end_pts=ticks[last],
+        time_base=info.time_base,
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        container=info.container,
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from openreel.pipeline import table
-from openreel.pipeline.clip import Clip, Copy, digest
+from openreel.pipeline.clip import Clip, Copy
 from openreel.pipeline.copies import CopyConfig, copied, read_from_copies
 from openreel.pipeline.curate import COPIES, CurateConfig, curate, usable_clips
 from openreel.pipeline.errors import InputError, MediaError
@@ -17,7 +17,7 @@ from openreel.pipeline.probe import probe
 from openreel.pipeline.sandbox import Limits
 from openreel.pipeline.transcode import TranscodeConfig, transcode
 
-from .painted import encode, ffmpeg, numbers
+from .painted import clip_of, encode, ffmpeg, numbers
 
 FAST = TranscodeConfig(preset="ultrafast")
 JITTER = "setpts=PTS+mod(N\\,3)*0.011/TB"
@@ -32,24 +32,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def clip_of(path: Path, first: int, last: int) -> Clip:
-    info = probe(path)
-    ticks = (*info.pts, info.end_pts)
-    return Clip(
-        clip_id=digest(path, first, last),
-        video_id="",
-        uri=str(path),
-        kind="video",
-        start_frame=first,
-        num_frames=last - first,
-        start_pts=ticks[first],
-        end_pts=ticks[last],
-        time_base=info.time_base,
-        fps=info.fps,
-        width=info.width,
-        height=info.height,
-        container=info.container,
-    )
+def cut(path: Path, first: int, last: int) -> Clip:
+    return clip_of(path, probe(path), first, last)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +42,7 @@ def test_a_copy_holds_its_frames_at_their_times(kind: str, tmp_path: Path) -> No
     path = encode(tmp_path / f"v.{suffix}", 120, *options)
     source = probe(path)
     for first, last in ((0, 9), (37, 64), (111, 120)):
-        clip = clip_of(path, first, last)
+        clip = clip_of(path, source, first, last)
         copy = copied(clip, tmp_path / "media", FAST, Limits())
         found = probe(Path(copy.uri))
         assert (found.width, found.height, found.rotation) == (source.width, source.height, 0)
@@ -73,7 +57,7 @@ def test_a_copy_holds_its_frames_at_their_times(kind: str, tmp_path: Path) -> No
 def test_a_turned_source_has_an_upright_copy(tmp_path: Path) -> None:
     plain = encode(tmp_path / "plain.mp4", 20)
     ffmpeg("-display_rotation", "90", "-i", plain, "-c", "copy", tmp_path / "turned.mp4")
-    clip = clip_of(tmp_path / "turned.mp4", 5, 15)
+    clip = cut(tmp_path / "turned.mp4", 5, 15)
     copy = copied(clip, tmp_path / "media", FAST, Limits())
     found = probe(Path(copy.uri))
     assert (found.width, found.height, found.rotation) == (clip.width, clip.height, 0)
@@ -83,7 +67,7 @@ def test_a_turned_source_has_an_upright_copy(tmp_path: Path) -> None:
 
 
 def test_a_good_copy_is_kept_and_a_damaged_one_is_written_again(tmp_path: Path) -> None:
-    clip = clip_of(encode(tmp_path / "v.mp4", 30), 3, 20)
+    clip = cut(encode(tmp_path / "v.mp4", 30), 3, 20)
     first = copied(clip, tmp_path / "media", FAST, Limits())
     before = Path(first.uri).stat().st_mtime_ns
     assert copied(clip, tmp_path / "media", FAST, Limits()) == first
@@ -95,7 +79,7 @@ def test_a_good_copy_is_kept_and_a_damaged_one_is_written_again(tmp_path: Path) 
 
 
 def test_a_span_that_is_not_there_leaves_no_file(tmp_path: Path) -> None:
-    clip = clip_of(encode(tmp_path / "v.mp4", 30), 3, 20)
+    clip = cut(encode(tmp_path / "v.mp4", 30), 3, 20)
     shorter = encode(tmp_path / "shorter.mp4", 12)
     with pytest.raises(MediaError, match=r"are \(64, 32, 9\), not \(64, 32, 17\)"):
         transcode(shorter, clip, tmp_path / "out.mp4", FAST)

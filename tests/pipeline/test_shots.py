@@ -1,6 +1,5 @@
 """Shots tile the video, boundaries are found where they are, and nothing else is one."""
 
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openreel.pipeline.errors import InputError, MediaError
+from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator
 from openreel.pipeline.media import Frames, write_video
 from openreel.pipeline.shots import (
@@ -19,8 +18,7 @@ from openreel.pipeline.shots import (
     scan_frames,
     shots_of,
 )
-from openreel.pipeline.survey import survey
-from tests.benchmarks.bench_shots import matched
+from tests.benchmarks.bench_shots import matched, real
 from tests.benchmarks.films import Take, a_place, disturb, film, shoot
 
 SIZE = (160, 90)
@@ -361,17 +359,7 @@ def test_hard_films_are_cut_far_better_than_by_the_usual_detector() -> None:
 @pytest.mark.slow
 def test_real_cuts_are_found(media: Path) -> None:
     ours, theirs = np.zeros(3), np.zeros(3)
-    with (media / "MANIFEST.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["file"].startswith("video/")]
-    for row in rows:
-        path = media / row["file"]
-        small: list[Frames] = []
-        try:
-            survey(path, lambda seen, small=small: small.append(seen.small))  # type: ignore[misc]
-        except MediaError:
-            continue
-        true = [int(cut) for cut in row["cut_frames"].split(";") if cut]
-        frames = np.stack(small)
+    for frames, true, _ in real(media):
         for counts, found in (
             (ours, list(scan_frames(frames, ShotConfig()).cuts)),
             (theirs, usual(frames)),
