@@ -4,16 +4,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openreel.pipeline.commit import sha256
 from openreel.pipeline.errors import InputError, MediaError
 from openreel.pipeline.listing import MISSING, list_sources
+from openreel.pipeline.media import read_clip, stream_clip
+from openreel.pipeline.probe import probe
 from openreel.pipeline.remote import Place, is_uri, local_copy, local_path, remote_digest
 
-from .painted import encode
+from .painted import clip_of, encode, numbers
 from .store import Store, serving
 
 ODD = "odd names/50% of #1? 'ü'.mp4"
@@ -207,3 +211,14 @@ def test_a_row_alone_finds_its_object_in_another_process(
     code = "import sys; from openreel.pipeline.remote import *; print(remote_digest(sys.argv[1]))"
     argv = [sys.executable, "-c", code, source.uri]
     assert subprocess.check_output(argv, text=True).strip() == sha256(painted / "a.mp4")
+
+
+def test_a_clip_of_a_store_is_read_as_its_local_file_is(
+    store: Store, painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENREEL_CACHE", str(tmp_path))
+    path = painted / "a.mp4"
+    here = clip_of(path, probe(path), 1, 4)
+    there = replace(here, uri=store.uri("films/day/a.mp4"), video_id=sha256(path)[:32])
+    assert numbers(np.stack(list(stream_clip(there)))) == [1, 2, 3]
+    np.testing.assert_array_equal(read_clip(there), read_clip(here))
