@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from openreel.deploy import verbs
+from openreel.deploy import verbs, verbs_generate, verbs_text, verbs_train
 from openreel.pipeline.errors import InputError, MediaError, Stopped
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -23,9 +23,9 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errn
 HELP = {"-h", "--help"}
 
 Train = (
-    Annotated[verbs.TrainCaptioner, tyro.conf.subcommand("captioner")]
-    | Annotated[verbs.TrainVae, tyro.conf.subcommand("vae")]
-    | Annotated[verbs.TrainDit, tyro.conf.subcommand("dit")]
+    Annotated[verbs_train.TrainCaptioner, tyro.conf.subcommand("captioner")]
+    | Annotated[verbs_train.TrainVae, tyro.conf.subcommand("vae")]
+    | Annotated[verbs_train.TrainDit, tyro.conf.subcommand("dit")]
 )
 
 
@@ -37,11 +37,11 @@ Verbs = (
     _verb(verbs.Doctor, "doctor")
     | _verb(verbs.Demo, "demo")
     | _verb(verbs.Curate, "curate")
-    | _verb(verbs.Recaption, "recaption")
+    | _verb(verbs_text.Recaption, "recaption")
     | _verb(verbs.Encode, "encode")
-    | _verb(verbs.Train, "train")
-    | _verb(verbs.Generate, "generate")
-    | _verb(verbs.Decode, "decode")
+    | _verb(verbs_train.Train, "train")
+    | _verb(verbs_generate.Generate, "generate")
+    | _verb(verbs_generate.Decode, "decode")
     | _verb(verbs.Inspect, "inspect")
 )
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from openreel.deploy import stations
+from openreel.deploy import stations, stations_dit, stations_text
 from openreel.deploy.bundle import Bundle, load_bundle
 from openreel.deploy.checker import PROMPTS, Score, Summary, score, summarise
 from openreel.deploy.generate import Made, Order, decode, generate, read_made
 from openreel.deploy.recipes import Recipe, fingerprint, recipe
 from openreel.deploy.sizes import Size
-from openreel.deploy.stations import new_denoiser
+from openreel.deploy.stations_dit import new_denoiser
 from openreel.deploy.world_files import write_world
 from openreel.dit.sample import Request, sample
 from openreel.dit.weights import Denoiser
@@ -101,13 +101,13 @@ def run_demo(root: Path, videos: Path | None, recipe_name: str) -> None:
         ("curate", lambda: curate(inputs, place.dataset, config.curate, retry_failed=True)),
         (
             "train captioner",
-            lambda: stations.train_captioner(
+            lambda: stations_text.train_captioner(
                 config.captioner, place.dataset, place.captioner, seed=seed
             ),
         ),
         (
             "recaption",
-            lambda: stations.recaption(
+            lambda: stations_text.recaption(
                 config.recaption, place.dataset, place.captioner / "model", retry_failed=True
             ),
         ),
@@ -168,7 +168,7 @@ def read_seconds(place: Place) -> dict[str, float]:
 
 
 def _train_denoiser(config: Recipe, place: Place) -> None:
-    stations.train_denoiser(
+    stations_dit.train_denoiser(
         config.denoiser,
         place.dataset,
         place.denoiser,

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from openreel.deploy import stations
+from openreel.deploy import stations, stations_text
 from openreel.deploy.charts import Curve, Segment
 from openreel.deploy.contact_sheet import contact_sheet
 from openreel.deploy.demo import Place, read_checks, read_seconds
@@ -68,7 +68,7 @@ def write_page(place: Place, videos: Path | None, config: Recipe) -> None:
     page = Page(
         run=_run(place, videos),
         curation=_curation(place, clips, own),
-        captioning=_captioning(stations.captions_of(place.dataset), by_id, own),
+        captioning=_captioning(stations_text.captions_of(place.dataset), by_id, own),
         reconstructions=_reconstructions(place, by_id, own, config),
         packing=_packing(place, config),
         curves=(
@@ -301,7 +301,7 @@ def _packing(place: Place, config: Recipe) -> Packing:
     recipe = config.denoiser
     loader = PackLoader(
         latents,
-        stations.captions_of(place.dataset),
+        stations_text.captions_of(place.dataset),
         read=_never,
         embed=_never,
         patch=recipe.patch,

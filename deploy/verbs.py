@@ -1,7 +1,11 @@
-"""The verbs: what each accepts (its dataclass is its command line) and what it does."""
+"""The verbs: what each accepts (its dataclass is its command line) and what it does.
+
+Those of training are in verbs_train.py, of words in verbs_text.py, of making videos in
+verbs_generate.py.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,9 +17,6 @@ from openreel.pipeline.errors import InputError
 
 if TYPE_CHECKING:  # a typo must not wait for torch to load
     from openreel.deploy.recipes import (
-        AutoencoderRecipe,
-        CaptionerRecipe,
-        DenoiserRecipe,
         Recipe,
     )
     from openreel.pipeline.curate import CurateConfig
@@ -141,27 +142,6 @@ class Curate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recaption:
-    """Clips to captions."""
-
-    dataset: Positional[Path]
-    captioner: Path
-    """a captioner's folder, such as RUN/model"""
-    recipe: str = "demo"
-    retry_failed: bool = False
-    dry_run: bool = False
-
-    def run(self) -> None:
-        from openreel.deploy.stations import clips_of, recaption
-
-        config = recipe(self.recipe).recaption
-        if self.dry_run:
-            show(described(config) | {"clips": len(clips_of(self.dataset))})
-            return
-        recaption(config, self.dataset, self.captioner, self.retry_failed)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Encode:
     """Clips to latents."""
 
@@ -182,166 +162,6 @@ class Encode:
             show(described(config) | {"clips": len(clips_of(self.dataset))})
             return
         encode(config, self.dataset, self.vae, self.retry_failed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train the captioner, the vae or the dit: see openreel train --help."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainVerb:
-    """What every `openreel train` accepts; after it, --FIELD VALUE changes the recipe."""
-
-    recipe: Positional[str]
-    """demo, smoke or small"""
-    dataset: Path
-    output: Output
-    """the run's folder"""
-    seed: int = 0
-    resume: Resume = "auto"
-    """auto goes on where there is something to go on from, must insists, never refuses to"""
-    dry_run: bool = False
-
-    def defaults(self) -> Any:
-        """The recipe's part that --FIELD VALUE changes."""
-        raise TypeError("one of the three")
-
-    def bind(self, changed: Any) -> Run:
-        """The run with the changed recipe."""
-
-        def run() -> None:
-            if self.dry_run:
-                show(described(changed))
-                return
-            writable(self.output)
-            self.train(changed)
-
-        return run
-
-    def train(self, changed: Any) -> None:
-        """Do it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainCaptioner(TrainVerb):
-    """The captioner, on clips that came with captions."""
-
-    def defaults(self) -> "CaptionerRecipe":
-        return recipe(self.recipe).captioner
-
-    def train(self, changed: "CaptionerRecipe") -> None:
-        from openreel.deploy.stations import train_captioner
-
-        train_captioner(changed, self.dataset, self.output, seed=self.seed, resume=self.resume)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainVae(TrainVerb):
-    """The autoencoder, on the clips' pixels."""
-
-    def defaults(self) -> "AutoencoderRecipe":
-        return recipe(self.recipe).autoencoder
-
-    def train(self, changed: "AutoencoderRecipe") -> None:
-        from openreel.deploy.stations import train_autoencoder
-
-        train_autoencoder(changed, self.dataset, self.output, seed=self.seed, resume=self.resume)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainDit(TrainVerb):
-    """The denoiser, on latents and captions; ends in a bundle to generate from."""
-
-    vae: Path
-    """the autoencoder that the latents were encoded with"""
-    text: str
-    """captioner:FOLDER or t5:FOLDER"""
-
-    def defaults(self) -> "DenoiserRecipe":
-        return recipe(self.recipe).denoiser
-
-    def train(self, changed: "DenoiserRecipe") -> None:
-        from openreel.deploy.stations import train_denoiser
-
-        bundle = train_denoiser(
-            changed,
-            self.dataset,
-            self.output,
-            autoencoder=self.vae,
-            text_encoder=self.text,
-            seed=self.seed,
-            sampling=recipe(self.recipe).sample,
-            resume=self.resume,
-        )
-        show(f"openreel generate 'a red ball moves right' --model {bundle}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generate:
-    """A prompt to a video of exactly the size asked for."""
-
-    prompt: Positional[str]
-    model: Path = Path("demo-out/model")
-    """a bundle's folder"""
-    size: str = "128x72"
-    """WIDTHxHEIGHT in pixels"""
-    seconds: float | None = None
-    frames: int | None = None
-    fps: float = 10.0
-    seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    expand: bool = True
-    """make the prompt look like the training captions"""
-    output: Output = Path("videos")
-    dry_run: bool = False
-    """print the plan and its cost without loading weights"""
-
-    def run(self) -> None:
-        from openreel.deploy.bundle import load_bundle, load_costs
-        from openreel.deploy.generate import Order, generate
-        from openreel.deploy.sizes import Size, available_memory, frames_for
-        from openreel.pipeline.progress import progress
-
-        if not self.prompt.strip():
-            raise InputError("prompt", self.prompt, "some words")
-        size = Size.parse(self.size)
-        seconds = 1.7 if self.seconds is None and self.frames is None else self.seconds
-        num_frames = frames_for(seconds, self.frames, self.fps)
-        costs = load_costs(self.model)
-        plan = costs.checked(size, num_frames, self.fps, available_memory())
-        show(plan.words)
-        if self.dry_run:
-            return
-        bundle = load_bundle(self.model)
-        config = replace(
-            bundle.sample,
-            steps=bundle.sample.steps if self.steps is None else self.steps,
-            guidance=bundle.sample.guidance if self.guidance is None else self.guidance,
-        )
-        writable(self.output)
-        order = Order(prompt=self.prompt, plan=plan, seed=self.seed, expand=self.expand)
-        with progress("sample", total=config.steps) as report:
-            made = generate(bundle, [order], self.output, config, lambda step: report())
-        show(f"{made[0].video}  (sidecar {made[0].sidecar.name})")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decode:
-    """Finish videos whose latents were made but not yet decoded or written."""
-
-    latents: Positional[tuple[Path, ...]]
-    """NAME.latents.safetensors, as `openreel generate` leaves them when it is interrupted"""
-    model: Path = Path("demo-out/model")
-
-    def run(self) -> None:
-        from openreel.deploy.bundle import load_bundle
-        from openreel.deploy.generate import decode
-
-        bundle = load_bundle(self.model)
-        for path in self.latents:
-            show(str(decode(bundle, path).video))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The record of recaptioning: what is said about a clip, by whom. No torch here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openreel.pipeline.clip import Verdict
@@ -9,17 +10,26 @@ KINDS = ("original", "short", "dense")
 
 @dataclass(frozen=True, kw_only=True)
 class Caption:
-    """One text about one clip, and where it came from."""
+    """One text about one clip or a window of it, and where it came from."""
 
     kind: str
     """original (came with the source), short (the subject) or dense (everything seen)"""
     text: str
     source: str
-    """manifest, videococa, ..."""
+    """manifest, videococa, vlm, endpoint, template"""
     model: str = ""
-    """digest of the captioner's weights; empty for the manifest's"""
-    logprob: float = 0.0
-    """mean log-probability of a token"""
+    """identity of what wrote it; empty for the manifest's"""
+    prompt: str = ""
+    """digest of the instruction that it was written under; empty where there is none"""
+    logprob: float | None = None
+    """mean log-probability of a token, where the model tells"""
+    agreement: float | None = None
+    """contrastive likeness of clip and text, -1 to 1, where the model has such a head"""
+    start_s: float = 0.0
+    end_s: float | None = None
+    """seconds of the clip that it is about; None: to its end"""
+    whole: bool = True
+    """False: of one window of a long clip, kept beside the caption merged from all of them"""
     flaw: str = ""
     """why it is kept on record but not used; empty if it is used"""
 
@@ -30,11 +40,20 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipCaptions(Verdict):
-    """One row of the captions table: every caption of one clip."""
+    """One row of a captions table: what one captioner says of one clip, after the originals."""
 
     clip_id: str
     captions: tuple[Caption, ...] = ()
 
     def of_kind(self, kind: str) -> Caption | None:
-        """The newest caption of a kind that has no flaw, or None."""
-        return next((c for c in reversed(self.captions) if c.kind == kind and not c.flaw), None)
+        """The newest caption of a kind of the whole clip that has no flaw, or None."""
+        fitting = (c for c in self.captions if c.kind == kind and c.whole and not c.flaw)
+        return next(reversed(tuple(fitting)), None)
+
+
+def merged(rows: Iterable[ClipCaptions]) -> dict[str, ClipCaptions]:
+    """Rows of several captioners, oldest first, as one row a clip; equal captions stand once."""
+    together: dict[str, dict[Caption, None]] = {}
+    for row in rows:
+        together.setdefault(row.clip_id, {}).update(dict.fromkeys(row.captions))
+    return {i: ClipCaptions(clip_id=i, captions=tuple(found)) for i, found in together.items()}

@@ -39,7 +39,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class Decoded:
     """One caption as decoded."""
 
     text: str
@@ -151,7 +151,7 @@ def write_captions(
     kind: str,
     clip_ids: Sequence[str],
     decoding: Decoding,
-) -> list[Written]:
+) -> list[Decoded]:
     """One caption of a kind for each clip, from the tokens of VideoCoCa.encode_video.
 
     A draw depends on (seed, clip id, kind, position) alone, never on the batch. The model should be
@@ -180,7 +180,7 @@ def write_captions(
             break
         latest_B = chosen
     return [
-        Written(
+        Decoded(
             text=tokenizer.decode(row),
             ids=tuple(row),
             logprob=float(score / len(row)),

@@ -7,7 +7,7 @@ import torch
 
 from openreel.deploy.bundle import Bundle, load_bundle, write_bundle
 from openreel.deploy.recipes import smoke
-from openreel.deploy.stations import new_denoiser
+from openreel.deploy.stations_dit import new_denoiser
 from openreel.dit.weights import Method, save_dit
 from openreel.recaption.text import load_text_encoder
 from openreel.recaption.weights import new_captioner, save_captioner

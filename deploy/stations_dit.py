@@ -1,0 +1,112 @@
+"""The denoiser's station: from the tables of latents and captions to a bundle."""
+
+from functools import partial
+from pathlib import Path
+
+from openreel.deploy.bundle import write_bundle
+from openreel.deploy.recipes import DenoiserRecipe, described
+from openreel.deploy.stations import run_training
+from openreel.deploy.stations_text import captions_of, embedder
+from openreel.dit.checkpoint import Resume
+from openreel.dit.config import DiTConfig
+from openreel.dit.distributed import initialise
+from openreel.dit.model import DiT
+from openreel.dit.sample import SampleConfig
+from openreel.dit.train import DenoiserTask
+from openreel.packing.loader import PackLoader
+from openreel.pipeline import table
+from openreel.pipeline.clip import digest
+from openreel.pipeline.errors import InputError
+from openreel.recaption.text import TextEncoder, load_text_encoder
+from openreel.vae.latent import LatentRow
+from openreel.vae.model import Autoencoder
+from openreel.vae.run import read_latent
+from openreel.vae.weights import load_autoencoder
+
+
+def train_denoiser(
+    recipe: DenoiserRecipe,
+    dataset: Path,
+    run: Path,
+    *,
+    autoencoder: Path,
+    text_encoder: str,
+    seed: int,
+    sampling: SampleConfig,
+    bundle: Path | None = None,
+    resume: Resume = "auto",
+) -> Path:
+    """Train on latents and captions; returns the bundle's folder, ready to generate from.
+
+    bundle: where it goes; None is RUN/bundle. sampling: the bundle's defaults.
+    """
+    ranks = initialise(recipe.train.timeout_minutes)
+    codec, text = load_autoencoder(autoencoder), load_text_encoder(text_encoder)
+    latents, captions = table.usable(dataset / "latents", LatentRow), captions_of(dataset)
+    other = next((row for row in latents if row.codec != codec.codec), None)
+    if other is not None:
+        raise InputError("vae", codec.codec, f"{other.codec}, which the latents were encoded with")
+    loader = PackLoader(
+        latents,
+        captions,
+        read=partial(read_latent, folder=dataset / "latents"),
+        embed=embedder(text),
+        patch=recipe.patch,
+        packer=recipe.packer,
+        mix=recipe.mix,
+        seed=seed,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
+    inputs = {"seed": seed, "data": digest(*said), **identities(codec, text)}
+    card = {
+        **identities(codec, text),
+        "recipe": described(recipe),
+        "clips": len(loader.rows),
+        "too_long": loader.too_long,
+        "uncaptioned": loader.uncaptioned,
+    }
+    dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text.dim, seed=seed)
+    task = DenoiserTask(dit, loader, recipe.task, card=card)
+    model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
+    bundle = bundle or run / "bundle"
+    if ranks.is_first and not bundle.exists():
+        dense = (row.of_kind("dense") for row in captions.values())
+        write_bundle(
+            bundle,
+            denoiser=model,
+            autoencoder=autoencoder,
+            text_encoder=text_encoder,
+            corpus=[caption.text for caption in dense if caption is not None],
+            sample=sampling,
+        )
+    return bundle
+
+
+def identities(codec: Autoencoder, text: TextEncoder) -> dict[str, str]:
+    """What a denoiser's latents and prompts must be made with."""
+    return {"codec": codec.codec, "text_encoder": text.identity}
+
+
+def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: int) -> DiT:
+    """An untrained denoiser whose weights depend on the seed alone."""
+    import torch
+
+    config = DiTConfig(
+        latent_channels=channels,
+        text_dim=text_dim,
+        dim=recipe.dim,
+        depth=recipe.depth,
+        num_heads=recipe.num_heads,
+        patch=recipe.patch,
+        windows=recipe.windows,
+        pooled_text=recipe.pooled_text,
+        shape_condition=recipe.shape_condition,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dit = DiT(config)
+    dit.checkpoint_activations = recipe.checkpoint_activations
+    dit.backend = recipe.attention
+    return dit

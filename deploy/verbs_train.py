@@ -1,0 +1,105 @@
+"""The verbs `openreel train ...`; after one, --FIELD VALUE changes its part of the recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional
+
+from openreel.deploy.verbs import Output, Resume, Run, described, recipe, show, writable
+
+if TYPE_CHECKING:  # a typo must not wait for torch to load
+    from openreel.deploy.recipes import AutoencoderRecipe, CaptionerRecipe, DenoiserRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train the captioner, the vae or the dit: see openreel train --help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVerb:
+    """What every `openreel train` accepts; after it, --FIELD VALUE changes the recipe."""
+
+    recipe: Positional[str]
+    """demo, smoke or small"""
+    dataset: Path
+    output: Output
+    """the run's folder"""
+    seed: int = 0
+    resume: Resume = "auto"
+    """auto goes on where there is something to go on from, must insists, never refuses to"""
+    dry_run: bool = False
+
+    def defaults(self) -> Any:
+        """The recipe's part that --FIELD VALUE changes."""
+        raise TypeError("one of the three")
+
+    def bind(self, changed: Any) -> Run:
+        """The run with the changed recipe."""
+
+        def run() -> None:
+            if self.dry_run:
+                show(described(changed))
+                return
+            writable(self.output)
+            self.train(changed)
+
+        return run
+
+    def train(self, changed: Any) -> None:
+        """Do it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCaptioner(TrainVerb):
+    """The captioner, on clips that came with captions."""
+
+    def defaults(self) -> "CaptionerRecipe":
+        return recipe(self.recipe).captioner
+
+    def train(self, changed: "CaptionerRecipe") -> None:
+        from openreel.deploy.stations_text import train_captioner
+
+        train_captioner(changed, self.dataset, self.output, seed=self.seed, resume=self.resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVae(TrainVerb):
+    """The autoencoder, on the clips' pixels."""
+
+    def defaults(self) -> "AutoencoderRecipe":
+        return recipe(self.recipe).autoencoder
+
+    def train(self, changed: "AutoencoderRecipe") -> None:
+        from openreel.deploy.stations import train_autoencoder
+
+        train_autoencoder(changed, self.dataset, self.output, seed=self.seed, resume=self.resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDit(TrainVerb):
+    """The denoiser, on latents and captions; ends in a bundle to generate from."""
+
+    vae: Path
+    """the autoencoder that the latents were encoded with"""
+    text: str
+    """captioner:FOLDER or t5:FOLDER"""
+
+    def defaults(self) -> "DenoiserRecipe":
+        return recipe(self.recipe).denoiser
+
+    def train(self, changed: "DenoiserRecipe") -> None:
+        from openreel.deploy.stations_dit import train_denoiser
+
+        bundle = train_denoiser(
+            changed,
+            self.dataset,
+            self.output,
+            autoencoder=self.vae,
+            text_encoder=self.text,
+            seed=self.seed,
+            sampling=recipe(self.recipe).sample,
+            resume=self.resume,
+        )
+        show(f"openreel generate 'a red ball moves right' --model {bundle}")
