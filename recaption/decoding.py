@@ -1,23 +1,22 @@
-"""Writing captions: greedy or nucleus sampling over CoCa's text layers, with a key-value cache.
+"""Writing captions: greedy, nucleus sampling or beam search over CoCa's text layers.
 
-Each new id passes through the layers once; keys and values of the ids before it, and of the clip's
-tokens, are kept. The result equals the uncached forward of the whole sequence.
+Many clips at once, with a key-value cache (reader.py). A clip whose caption has ended leaves the
+batch. What is written about a clip does not depend on its neighbours, up to the rounding of sums.
 
-    B clips, Q the clip's tokens, K ids so far, V vocabulary, E width, N heads, D width of a head
+    B clips, Q the clip's tokens, K ids of the longest caption, V vocabulary, E width
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator
+from openreel.recaption.beam import beam_search, closed_up
+from openreel.recaption.reader import CachedReader
 from openreel.recaption.tokenizer import CaptionTokenizer
 from openreel.recaption.videococa import VideoCoCa
 
@@ -29,13 +28,24 @@ class Decoding:
     top_p: float = 0.0
     """0: always the likeliest id; else drawn from the smallest set with this probability"""
     temperature: float = 1.0
+    """of the draw; above 1 flattens it"""
     seed: int = 0
+    beams: int = 1
+    """unfinished captions that are kept in view; 1: the likeliest id is final"""
+    length_penalty: float = 1.0
+    """beams are compared by their log-probability / length ** this; 1: by its mean"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.top_p <= 1:
             raise InputError("top_p", self.top_p, "0 (greedy) to 1")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise InputError("temperature", self.temperature, "above 0")
+        if self.beams < 1:
+            raise InputError("beams", self.beams, "1 or more")
+        if self.beams > 1 and self.top_p:
+            raise InputError("beams", self.beams, "1 with top_p: beams are not drawn")
+        if not 0 <= self.length_penalty < float("inf"):
+            raise InputError("length_penalty", self.length_penalty, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,96 +61,17 @@ class Decoded:
     """False: the context was full before the caption ended"""
 
 
-class _Attention:
-    """One nn.MultiheadAttention, read off its weights, with keys and values that can be kept."""
-
-    def __init__(self, module: nn.MultiheadAttention) -> None:
-        self.num_heads = module.num_heads
-        self.query, self.key, self.value = module.in_proj_weight.chunk(3)
-        self.query_bias, self.key_bias, self.value_bias = module.in_proj_bias.chunk(3)
-        self.out = module.out_proj
-
-    def _heads(self, x_BKE: Tensor) -> Tensor:
-        return rearrange(x_BKE, "b k (n d) -> b n k d", n=self.num_heads)
-
-    def keys_values(self, x_BKE: Tensor) -> tuple[Tensor, Tensor]:
-        key = F.linear(x_BKE, self.key, self.key_bias)
-        value = F.linear(x_BKE, self.value, self.value_bias)
-        return self._heads(key), self._heads(value)
-
-    def __call__(self, x_BKE: Tensor, key_BNKD: Tensor, value_BNKD: Tensor) -> Tensor:
-        query_BNKD = self._heads(F.linear(x_BKE, self.query, self.query_bias))
-        mixed_BNKD = F.scaled_dot_product_attention(query_BNKD, key_BNKD, value_BNKD)
-        mixed_BKE: Tensor = self.out(rearrange(mixed_BNKD, "b n k d -> b k (n d)"))
-        return mixed_BKE
-
-
-def _residual(block: Any, x_BKE: Tensor, attended_BKE: Tensor) -> Tensor:
-    """The rest of an open_clip block once its attention is known."""
-    x_BKE = x_BKE + block.ls_1(attended_BKE)
-    out_BKE: Tensor = x_BKE + block.ls_2(block.mlp(block.ln_2(x_BKE)))
-    return out_BKE
-
-
-class _SelfLayer:
-    """A causal layer: looks at the new id and at all before it."""
-
-    def __init__(self, block: Any) -> None:
-        self.block, self.attention = block, _Attention(block.attn)
-        self.kept: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, x_BKE: Tensor) -> Tensor:
-        normed_BKE = self.block.ln_1(x_BKE)
-        new = self.attention.keys_values(normed_BKE)
-        if self.kept is not None:
-            new = (torch.cat([self.kept[0], new[0]], 2), torch.cat([self.kept[1], new[1]], 2))
-        self.kept = new
-        return _residual(self.block, x_BKE, self.attention(normed_BKE, *new))
-
-
-class _CrossLayer:
-    """A layer that looks at the clip's tokens, whose keys and values never change."""
-
-    def __init__(self, block: Any, seen_BQE: Tensor) -> None:
-        self.block, self.attention = block, _Attention(block.attn)
-        self.kept = self.attention.keys_values(block.ln_1_kv(seen_BQE))
-
-    def __call__(self, x_BKE: Tensor) -> Tensor:
-        attended_BKE = self.attention(self.block.ln_1(x_BKE), *self.kept)
-        return _residual(self.block, x_BKE, attended_BKE)
-
-
-class CachedReader:
-    """The text layers over growing captions of a fixed batch of clips."""
-
-    def __init__(self, model: VideoCoCa, seen_BQE: Tensor) -> None:
-        coca = model.coca
-        self.text, self.decoder = coca.text, coca.text_decoder
-        self.layers: list[_SelfLayer | _CrossLayer] = [
-            _SelfLayer(block) for block in coca.text.transformer.resblocks
-        ]
-        for block, cross in zip(self.decoder.resblocks, self.decoder.cross_attn, strict=True):
-            self.layers += [_SelfLayer(block), _CrossLayer(cross, seen_BQE)]
-        self.length = 0
-
-    def step(self, ids_B: Tensor) -> Tensor:
-        """Logits (B, V) of the id after this one."""
-        position_E = self.text.positional_embedding[self.length]
-        x_BKE = rearrange(self.text.token_embedding(ids_B) + position_E, "b e -> b 1 e")
-        for layer in self.layers:
-            x_BKE = layer(x_BKE)
-        self.length += 1
-        logits_BV: Tensor = self.decoder.ln_final(x_BKE[:, 0]) @ self.decoder.text_projection
-        return logits_BV
-
-
-def nucleus(logits_V: Tensor, decoding: Decoding, uniform: float) -> int:
-    """The id at quantile `uniform` of the likeliest ids that hold top_p of the probability."""
-    chance_V, order_V = (logits_V / decoding.temperature).softmax(0).sort(descending=True)
-    before_V = chance_V.cumsum(0) - chance_V
-    kept_V = torch.where(before_V < decoding.top_p, chance_V, 0.0).double()
-    index = int((kept_V.cumsum(0) <= uniform * kept_V.sum()).sum())
-    return int(order_V[min(index, int((kept_V > 0).sum()) - 1)])
+def nucleus(logits_BV: Tensor, decoding: Decoding, uniform_B: Tensor) -> Tensor:
+    """The ids (B,) at these quantiles of the likeliest ids that hold top_p of the probability."""
+    chance_BV, order_BV = (
+        (logits_BV / decoding.temperature).softmax(-1).sort(descending=True, stable=True)
+    )
+    before_BV = chance_BV.cumsum(-1) - chance_BV
+    kept_BV = torch.where(before_BV < decoding.top_p, chance_BV, 0.0).double()
+    reached_B1 = uniform_B[:, None] * kept_BV.sum(-1, keepdim=True)
+    index_B = (kept_BV.cumsum(-1) <= reached_B1).sum(-1)
+    index_B = index_B.minimum((kept_BV > 0).sum(-1) - 1)
+    return order_BV.gather(1, index_B[:, None])[:, 0]
 
 
 @torch.inference_mode()
@@ -157,34 +88,70 @@ def write_captions(
     A draw depends on (seed, clip id, kind, position) alone, never on the batch. The model should be
     in evaluation mode.
     """
-    reader = CachedReader(model, seen_BQE)
-    draws = [generator(decoding.seed, "caption", clip_id, kind) for clip_id in clip_ids]
-    ids: list[list[int]] = [[] for _ in clip_ids]
-    total = np.zeros(len(clip_ids))
-    latest_B = torch.full((len(clip_ids),), tokenizer.start(kind), device=seen_BQE.device)
-    for _ in range(model.config.context_length - 1):
-        logits_BV = reader.step(latest_B).float()
-        logits_BV[:, list(tokenizer.unspeakable)] = float("-inf")
-        logprob_BV = logits_BV.log_softmax(-1)
-        chosen = logits_BV.argmax(-1)
-        if decoding.top_p:
-            uniform = [float(draw.random()) for draw in draws]
-            chosen = chosen.new_tensor(
-                [nucleus(row, decoding, u) for row, u in zip(logits_BV, uniform, strict=True)]
-            )
-        for b, (i, logprob) in enumerate(zip(chosen.tolist(), logprob_BV, strict=True)):
-            if tokenizer.end not in ids[b][-1:]:
-                ids[b].append(i)
-                total[b] += float(logprob[i])
-        if all(row[-1] == tokenizer.end for row in ids):
-            break
-        latest_B = chosen
-    return [
-        Decoded(
-            text=tokenizer.decode(row),
-            ids=tuple(row),
-            logprob=float(score / len(row)),
-            ended=row[-1] == tokenizer.end,
+    if not clip_ids:
+        return []
+    device, steps = seen_BQE.device, model.config.context_length - 1
+    reader = CachedReader(model, seen_BQE, decoding.beams)
+    unspeakable = torch.tensor(tokenizer.unspeakable, device=device)
+    start_R = torch.full((len(clip_ids) * decoding.beams,), tokenizer.start(kind), device=device)
+    if decoding.beams > 1:
+        best = beam_search(
+            reader,
+            start_R,
+            beams=decoding.beams,
+            length_penalty=decoding.length_penalty,
+            end=tokenizer.end,
+            unspeakable=unspeakable,
+            steps=steps,
         )
-        for row, score in zip(ids, total, strict=True)
+        ids_BK, total_B = best.ids_BK, best.total_B
+    else:
+        uniform_BK = None
+        if decoding.top_p:
+            draws = [generator(decoding.seed, "caption", i, kind).random(steps) for i in clip_ids]
+            uniform_BK = torch.tensor(np.array(draws), device=device)
+        ids_BK, total_B = _walk(reader, start_R, decoding, uniform_BK, tokenizer.end, unspeakable)
+    return [
+        _decoded(tokenizer, [i for i in ids if i >= 0], total)
+        for ids, total in zip(ids_BK.tolist(), total_B.tolist(), strict=True)
     ]
+
+
+def _walk(
+    reader: CachedReader,
+    latest_B: Tensor,
+    decoding: Decoding,
+    uniform_BK: Tensor | None,
+    end: int,
+    unspeakable: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One id after the other: ids (B, K), -1 behind the end, and their log-probabilities' sums."""
+    live_B = torch.arange(len(latest_B), device=latest_B.device)
+    steps = reader.context_length - 1
+    ids_BK = torch.full((len(latest_B), steps), -1, device=latest_B.device)
+    total_B = torch.zeros(len(latest_B), dtype=torch.float64, device=latest_B.device)
+    for k in range(steps):
+        logits_BV = reader.step(latest_B).float().index_fill_(1, unspeakable, float("-inf"))
+        if uniform_BK is None:
+            latest_B = logits_BV.argmax(-1)
+        else:
+            latest_B = nucleus(logits_BV, decoding, uniform_BK[live_B, k])
+        ids_BK[live_B, k] = latest_B
+        total_B[live_B] += logits_BV.log_softmax(-1).gather(1, latest_B[:, None])[:, 0]
+        ended_B = latest_B == end
+        if bool(ended_B.any()):
+            rest_B = closed_up(ended_B)
+            if not len(rest_B):
+                break
+            reader.keep(rest_B)
+            live_B, latest_B = live_B[rest_B], latest_B[rest_B]
+    return ids_BK, total_B
+
+
+def _decoded(tokenizer: CaptionTokenizer, ids: list[int], total: float) -> Decoded:
+    return Decoded(
+        text=tokenizer.decode(ids),
+        ids=tuple(ids),
+        logprob=total / len(ids),
+        ended=ids[-1] == tokenizer.end,
+    )
