@@ -1,6 +1,6 @@
 """CoCa's objective (arXiv 2205.01917, eq. 4): contrast clip with caption, and write the caption.
 
-B clips and their captions, K context length, V vocabulary, E width, T frames, S side, C colours
+B clips, N captions of them, K context length, V vocabulary, E width, T frames, H W sides, C colours
 """
 
 import math
@@ -19,44 +19,51 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionBatch:
-    """Clips with one caption each."""
+    """Clips with one or more captions each. A sample is a caption."""
 
-    frames_BTSSC: Tensor
-    """uint8, letterboxed; zeros behind a clip's end"""
-    lengths_B: Tensor
-    text_BK: Tensor
+    frames_BTHWC: Tensor
+    """uint8; zeros outside a clip"""
+    sizes_B3: Tensor
+    """each clip's own T, H, W"""
+    text_NK: Tensor
+    clip_N: Tensor
+    """the index of each caption's clip"""
 
     def __post_init__(self) -> None:
-        if not len(self.frames_BTSSC) == len(self.lengths_B) == len(self.text_BK):
-            shapes = [tuple(t.shape) for t in (self.frames_BTSSC, self.lengths_B, self.text_BK)]
-            raise ValueError(f"frames, lengths, text: got shapes {shapes}; accepted: one length")
+        pairs = ((self.frames_BTHWC, self.sizes_B3), (self.text_NK, self.clip_N))
+        if any(len(a) != len(b) for a, b in pairs):
+            shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in pairs]
+            raise ValueError(f"frames and sizes, texts and clips: got {shapes}; accepted: equal")
 
     @property
     def weight(self) -> float:
-        return float(len(self.text_BK))
+        return float(len(self.text_NK))
 
 
-def contrastive_loss(clip_BE: Tensor, text_BE: Tensor, text_BK: Tensor, scale: Tensor) -> Tensor:
-    """(B,) mean of both directions' cross-entropy; equal captions are no negatives of each other.
+def contrastive_loss(
+    clip_NE: Tensor, text_NE: Tensor, text_NK: Tensor, clip_N: Tensor, scale: Tensor
+) -> Tensor:
+    """(N,) mean of both directions' cross-entropy between captions and their clips.
 
-    text_BK begins with the kind, which does not make two captions different.
+    Captions of one clip, and equal captions, are no negatives of each other. text_NK begins with
+    the kind, which does not make two captions different.
     """
-    words_BK = text_BK[:, 1:]
-    equal_BB = (words_BK[:, None] == words_BK[None]).all(-1)
-    equal_BB.fill_diagonal_(False)
-    logits_BB = (scale * clip_BE @ text_BE.T).masked_fill(equal_BB, float("-inf"))
-    target_B = torch.arange(len(logits_BB), device=logits_BB.device)
-    to_text_B = F.cross_entropy(logits_BB, target_B, reduction="none")
-    to_clip_B = F.cross_entropy(logits_BB.T, target_B, reduction="none")
-    return (to_text_B + to_clip_B) / 2
+    words_NK = text_NK[:, 1:]
+    equal_NN = (words_NK[:, None] == words_NK[None]).all(-1) | (clip_N[:, None] == clip_N[None])
+    equal_NN.fill_diagonal_(False)
+    logits_NN = (scale * clip_NE @ text_NE.T).masked_fill(equal_NN, float("-inf"))
+    target_N = torch.arange(len(logits_NN), device=logits_NN.device)
+    to_text_N = F.cross_entropy(logits_NN, target_N, reduction="none")
+    to_clip_N = F.cross_entropy(logits_NN.T, target_N, reduction="none")
+    return (to_text_N + to_clip_N) / 2
 
 
-def caption_loss(logits_BKV: Tensor, text_BK: Tensor, pad: int) -> Tensor:
-    """(B,) mean over a caption's ids, the end included, of the next id's cross-entropy."""
-    target_BK = text_BK[:, 1:]
-    logits_BVK = logits_BKV[:, :-1].transpose(1, 2)
-    nats_BK = F.cross_entropy(logits_BVK, target_BK, ignore_index=pad, reduction="none")
-    return nats_BK.sum(1) / (target_BK != pad).sum(1)
+def caption_loss(logits_NKV: Tensor, text_NK: Tensor, pad: int) -> Tensor:
+    """(N,) mean over a caption's ids, the end included, of the next id's cross-entropy."""
+    target_NK = text_NK[:, 1:]
+    logits_NVK = logits_NKV[:, :-1].transpose(1, 2)
+    nats_NK = F.cross_entropy(logits_NVK, target_NK, ignore_index=pad, reduction="none")
+    return nats_NK.sum(1) / (target_NK != pad).sum(1)
 
 
 class CaptionerObjective(nn.Module):
@@ -71,17 +78,17 @@ class CaptionerObjective(nn.Module):
         self.contrastive_weight, self.caption_weight = contrastive_weight, caption_weight
 
     def forward(self, batch: CaptionBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, summed over the batch's clips, and the mean of each of its terms, to show."""
+        """The loss, summed over the captions, and the mean of each of its terms, to show."""
         logit_scale = self.captioner.coca.logit_scale
         device = logit_scale.device
-        text_BK = batch.text_BK.to(device)
-        video_BTCSS = normalised(batch.frames_BTSSC.to(device))
-        clip_BE, seen_BQE = self.captioner.encode_video(video_BTCSS, batch.lengths_B.to(device))
-        text_BE, tokens_BKE = self.captioner.encode_text(text_BK)
-        logits_BKV = self.captioner.read(seen_BQE, tokens_BKE)
+        text_NK, clip_N = batch.text_NK.to(device), batch.clip_N.to(device)
+        video_BTCHW = normalised(batch.frames_BTHWC.to(device))
+        clip_BE, seen_BQE = self.captioner.encode_video(video_BTCHW, batch.sizes_B3)
+        text_NE, tokens_NKE = self.captioner.encode_text(text_NK)
+        logits_NKV = self.captioner.read(seen_BQE[clip_N], tokens_NKE)
         scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        contrast = contrastive_loss(clip_BE, text_BE, text_BK, scale).sum()
-        captioning = caption_loss(logits_BKV, text_BK, self.pad).sum()
+        contrast = contrastive_loss(clip_BE[clip_N], text_NE, text_NK, clip_N, scale).sum()
+        captioning = caption_loss(logits_NKV, text_NK, self.pad).sum()
         total = self.contrastive_weight * contrast + self.caption_weight * captioning
         terms = {"contrastive": contrast, "captioning": captioning}
-        return total, {name: term.detach() / len(text_BK) for name, term in terms.items()}
+        return total, {name: term.detach() / len(text_NK) for name, term in terms.items()}

@@ -1,11 +1,10 @@
 """Variation: pixels change and the caption remains true, so that few clips teach more.
 
-T frames, S the model's square side, C colours
+T frames, H W their sides, C colours
 """
 
 import re
 
-import cv2
 import numpy as np
 
 from openreel.recaption.frames import MEAN_COLOUR, Frames
@@ -14,22 +13,28 @@ _MIRRORED = {"left": "right", "right": "left"}
 
 
 def varied(
-    frames_TSSC: Frames, num_frames: int, variation: float, draw: np.random.Generator
+    frames_THWC: Frames, num_frames: int, variation: float, draw: np.random.Generator
 ) -> Frames:
     """At most num_frames of a prepared clip's frames, at uneven times, placed and scaled anew.
 
-    variation: the largest change of scale, and of place as a share of the side.
+    variation: the largest change of scale, and of place as a share of each side.
     """
-    length, side = frames_TSSC.shape[:2]
+    import cv2
+
+    length, height, width = frames_THWC.shape[:3]
+    sides = np.array([width, height])
     count = min(length, num_frames)
     edges = np.linspace(0, length, count + 1)
     times = np.floor(edges[:-1] + draw.random(count) * np.diff(edges)).astype(int)
     scale = 1 - variation * draw.random()
-    shift = variation * side * draw.uniform(-0.5, 0.5, size=2) + side * (1 - scale) / 2
+    shift = sides * (variation * draw.uniform(-0.5, 0.5, size=2) + (1 - scale) / 2)
     place = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    if not variation:
+        chosen: Frames = frames_THWC[times]
+        return chosen
     return np.stack(
         [
-            cv2.warpAffine(frames_TSSC[t], place, (side, side), borderValue=MEAN_COLOUR)
+            cv2.warpAffine(frames_THWC[t], place, (width, height), borderValue=MEAN_COLOUR)
             for t in times
         ]
     )

@@ -3,29 +3,35 @@
 Each frame goes through CoCa's image encoder alone; the tokens of all frames form one sequence, on
 which CoCa's attentional pooler works unchanged. With one frame this *is* CoCa, bit for bit.
 
-    frames (B, T, C, S, S) --ViT, frame by frame--> (B, T*P, D) --pooler--> clip (B, E), contrast
+    frames (B, T, C, H, W) --ViT, frame by frame--> (B, T*P, D) --pooler--> clip (B, E), contrast
                                                                        and tokens (B, Q-1, E)
 
+Frames keep their clip's aspect: the learned positions are interpolated to its grid, frames of one
+grid are encoded together, and only the poolers see clips of different grids side by side, masked.
+
 That design cannot tell a clip from its frames shuffled. Two additions mend it, both zero for the
-first frame: a temporal embedding, and a stem without biases that sees each frame's difference to
-the frame before and to the first frame.
+first frame: a temporal embedding and a stem of differences (motion.py).
 
 open_clip's pooler is one module whose first query is the contrastive one; the paper's two-module
 variants do not run there. Its `generate` does not run under transformers 5 (see decoding.py).
 
-    B clips, T frames, P tokens a frame, Q queries, K context length, V vocabulary, D E widths
+    B clips, T frames, N frames of some clips, H W pixels, C colours, P tokens a frame, L of a clip
+    Q queries, K context length, V vocabulary, D E widths
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openreel.pipeline.errors import InputError
+from openreel.recaption.motion import Moment, Stem
 from openreel.recaption.tokenizer import NUM_BPE
+from openreel.recaption.writer import Sight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,9 @@ class VideoCoCaConfig:
     """open_clip's ids and the starts of two more kinds of caption"""
     context_length: int = 76
     num_frames: int = 8
-    """frames sampled from a clip; without `motion` the weights fit any number"""
+    """frames sampled from a clip; without `temporal` the weights fit any number"""
     image_size: int = 224
+    """side of a square frame; others have as many patches at most, in a grid of their own"""
     patch_size: int = 14
     vision_width: int = 1024
     vision_layers: int = 24
@@ -49,8 +56,10 @@ class VideoCoCaConfig:
     heads: int = 12
     text_layers: int = 12
     multimodal_layers: int = 12
-    motion: bool = False
-    """temporal embedding and stem of differences; off in the paper"""
+    temporal: bool = False
+    """an embedding of each frame's number; off in the paper, as is the stem"""
+    stem: bool = False
+    """tokens of what changed since the frame before (motion.py)"""
     legacy_cls_mask: bool = True
     """published weights were trained with the class token's mask off by one"""
 
@@ -63,19 +72,25 @@ class VideoCoCaConfig:
         for heads, width in (("vision_heads", self.vision_width), ("heads", self.width)):
             if width % getattr(self, heads):
                 raise InputError(heads, getattr(self, heads), f"a divisor of {width}")
-        if self.motion and self.patch_size % 2:
-            raise InputError("patch_size", self.patch_size, "an even number with motion")
+        if self.stem and self.patch_size % 2:
+            raise InputError("patch_size", self.patch_size, "an even number with a stem")
         if self.width % self.pooler_heads:
             raise InputError("pooler_heads", self.pooler_heads, f"a divisor of {self.width}")
 
+    @property
+    def sight(self) -> Sight:
+        """How a clip's frames are to be prepared."""
+        area = self.image_size**2
+        return Sight(num_frames=self.num_frames, max_area=area, multiple=self.patch_size)
 
-def tiny(vocab_size: int, context_length: int) -> VideoCoCaConfig:
+
+def tiny(vocab_size: int = NUM_BPE + 2, context_length: int = 76) -> VideoCoCaConfig:
     """About a million parameters: learns a small world from scratch in minutes on a CPU."""
     return VideoCoCaConfig(
         vocab_size=vocab_size,
         context_length=context_length,
-        num_frames=6,
-        image_size=32,
+        num_frames=4,
+        image_size=48,
         patch_size=8,
         vision_width=96,
         vision_layers=2,
@@ -86,7 +101,8 @@ def tiny(vocab_size: int, context_length: int) -> VideoCoCaConfig:
         heads=4,
         text_layers=1,
         multimodal_layers=2,
-        motion=True,
+        temporal=True,
+        stem=True,
         legacy_cls_mask=False,
     )
 
@@ -98,59 +114,66 @@ class VideoCoCa(nn.Module):
         super().__init__()
         self.config = config
         self.coca = _coca(config)
-        self.temporal: nn.Parameter | None = None
-        self.stem: nn.Sequential | None = None
-        if config.motion:
-            width, patch = config.vision_width, config.patch_size
-            self.temporal = nn.Parameter(0.5 * torch.randn(config.num_frames, width))
-            self.stem = nn.Sequential(
-                nn.Conv2d(6, width // 2, kernel_size=5, stride=2, padding=2, bias=False),
-                nn.GELU(),
-                nn.Conv2d(width // 2, width, patch // 2, stride=patch // 2, bias=False),
-            )
+        width = config.vision_width
+        self.moment = Moment(config.num_frames, width) if config.temporal else None
+        self.stem = Stem(config.patch_size, width) if config.stem else None
 
     def encode_video(
-        self, video_BTCSS: Tensor, lengths_B: Tensor | None = None
+        self, video_BTCHW: Tensor, sizes_B3: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Unit-length clip features (B, E) and tokens to caption from (B, Q-1, E).
 
-        video_BTCSS: normalised float frames. lengths_B: true frames of each clip; what lies behind
-        them changes nothing. None: all are T long.
+        video_BTCHW: normalised float frames, sides multiples of the patch. sizes_B3: each clip's
+        true T, H, W, as frames.collate tells them; what lies outside changes nothing. None: all are
+        whole. Raises InputError for more frames than there are temporal embeddings.
         """
-        batch, frames = video_BTCSS.shape[:2]
-        if self.config.motion and frames > self.config.num_frames:
-            raise InputError("frames", frames, f"at most {self.config.num_frames} a clip")
+        clips = list(video_BTCHW)
+        if sizes_B3 is not None:
+            sizes = sizes_B3.tolist()
+            clips = [c[:t, :, :h, :w] for c, (t, h, w) in zip(clips, sizes, strict=True)]
+        longest = max(map(len, clips))
+        if self.config.temporal and longest > self.config.num_frames:
+            raise InputError("frames", longest, f"at most {self.config.num_frames} a clip")
         visual = self.coca.visual
-        tokens = visual._embeds(rearrange(video_BTCSS, "b t c h w -> (b t) c h w"))
-        tokens = rearrange(tokens, "(b t) p d -> b t p d", b=batch)
-        if self.temporal is not None and self.stem is not None:
-            tokens = tokens + self._motion(self.temporal, self.stem, video_BTCSS)
-        tokens = visual.transformer(rearrange(tokens, "b t p d -> (b t) p d"))
-        tokens_BLD = rearrange(tokens, "(b t) p d -> b (t p) d", b=batch)
-        hidden_BL = None
-        if lengths_B is not None and bool((lengths_B < frames).any()):
-            hidden_BT = torch.arange(frames, device=lengths_B.device) >= lengths_B[:, None]
-            hidden_BL = hidden_BT.repeat_interleave(tokens.shape[1], dim=1)
+        keys_BLD, hidden_BL = _padded(self._encode_frames(clips))
         pooler = visual.attn_pool
-        keys_BLD = pooler.ln_k(tokens_BLD)
-        queries_BQE = pooler.ln_q(pooler.query).expand(batch, -1, -1)
+        keys_BLD = pooler.ln_k(keys_BLD)
+        queries_BQE = pooler.ln_q(pooler.query).expand(len(clips), -1, -1)
         pooled_BQE = pooler.attn(
             queries_BQE, keys_BLD, keys_BLD, need_weights=False, key_padding_mask=hidden_BL
         )[0]
         clip_BE, read_BQE = visual._global_pool(visual.ln_post(pooled_BQE))
         return F.normalize(clip_BE @ visual.proj, dim=-1), read_BQE
 
-    def _motion(self, temporal: Tensor, stem: nn.Module, video_BTCSS: Tensor) -> Tensor:
-        """(B, T, P, D), zero where t = 0, so that a single image is CoCa's even after training."""
-        frames = video_BTCSS.shape[1]
-        first = video_BTCSS[:, :1]
-        step = torch.diff(video_BTCSS, dim=1, prepend=first)
-        change = torch.cat([step, video_BTCSS - first], dim=2)
-        change = stem(rearrange(change, "b t c h w -> (b t) c h w"))
-        change = rearrange(change, "(b t) d h w -> b t (h w) d", t=frames)
-        change = F.pad(change, (0, 0, 1, 0))  # nothing for the image's class token
-        time_TD = temporal[:frames] - temporal[:1]
-        return change + rearrange(time_TD, "t d -> t 1 d")
+    def _encode_frames(self, clips: list[Tensor]) -> list[Tensor]:
+        """Each clip's tokens (L, D); frames of one grid go through the layers together."""
+        grids: dict[tuple[int, ...], list[int]] = {}
+        for b, clip in enumerate(clips):
+            grids.setdefault(tuple(clip.shape[2:]), []).append(b)
+        tokens: list[Tensor] = [clips[0]] * len(clips)
+        for members in grids.values():
+            lengths = [len(clips[b]) for b in members]
+            frames_NCHW = torch.cat([clips[b] for b in members])
+            tokens_NPD = self._embed(frames_NCHW)
+            if self.moment is not None:
+                number_N = torch.cat([torch.arange(n, device=tokens_NPD.device) for n in lengths])
+                tokens_NPD = tokens_NPD + self.moment(number_N)
+            if self.stem is not None:  # nothing for the image's class token
+                tokens_NPD = tokens_NPD + F.pad(self.stem(frames_NCHW, lengths), (0, 0, 1, 0))
+            tokens_NPD = self.coca.visual.transformer(tokens_NPD)
+            for b, clip in zip(members, tokens_NPD.split(lengths), strict=True):
+                tokens[b] = rearrange(clip, "t p d -> (t p) d")
+        return tokens
+
+    def _embed(self, frames_NCHW: Tensor) -> Tensor:
+        """CoCa's embedding of patches, (N, 1 + P, D), with positions of the frames' own grid."""
+        visual = self.coca.visual
+        patches = visual.conv1(frames_NCHW)
+        positions_PD = positions(visual.positional_embedding, *patches.shape[2:])
+        patches = rearrange(patches, "n d h w -> n (h w) d")
+        whole_D = visual.class_embedding.expand(len(patches), 1, -1)
+        tokens_NPD: Tensor = visual.ln_pre(torch.cat([whole_D, patches], dim=1) + positions_PD)
+        return tokens_NPD
 
     def encode_text(self, text_BK: Tensor) -> tuple[Tensor, Tensor]:
         """Unit-length text features (B, E) and the unimodal layers' tokens (B, K, E)."""
@@ -161,6 +184,31 @@ class VideoCoCa(nn.Module):
         """Logits (B, K, V) of the next id after each text token, given the clip's tokens."""
         logits_BKV: Tensor = self.coca.text_decoder(seen_BQE, tokens_BKE)
         return logits_BKV
+
+
+def positions(square_PD: Tensor, rows: int, columns: int) -> Tensor:
+    """Learned positions of a square grid, the class token's first, as those of another grid.
+
+    Bicubic over the grid as if both covered the same picture; a square one of equal size is
+    returned as it is.
+    """
+    side = math.isqrt(len(square_PD) - 1)
+    if (rows, columns) == (side, side):
+        return square_PD
+    grid = rearrange(square_PD[1:], "(h w) d -> 1 d h w", h=side)
+    grid = F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)
+    return torch.cat([square_PD[:1], rearrange(grid, "1 d h w -> (h w) d")])
+
+
+def _padded(tokens: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Sequences (L, D) as one (B, L, D), and which places are empty; None: none is."""
+    lengths = [len(t) for t in tokens]
+    if len(set(lengths)) == 1:
+        return torch.stack(tokens), None
+    tokens_BLD = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+    lengths_B1 = torch.tensor(lengths, device=tokens_BLD.device)[:, None]
+    place_L = torch.arange(max(lengths), device=tokens_BLD.device)
+    return tokens_BLD, place_L >= lengths_B1
 
 
 def _coca(config: VideoCoCaConfig) -> Any:
@@ -193,4 +241,22 @@ def _coca(config: VideoCoCaConfig) -> Any:
     # open_clip allocates the output projection and never fills it.
     nn.init.normal_(coca.text_decoder.text_projection, std=config.width**-0.5)
     coca.text.correct_cls_mask = not config.legacy_cls_mask
+    side = config.image_size // config.patch_size
+    with torch.no_grad():
+        coca.visual.positional_embedding[1:] = waves(side, config.vision_width)
     return coca
+
+
+def waves(side: int, width: int) -> Tensor:
+    """2D sines and cosines (side * side, width), what positions begin as before they are learnt.
+
+    open_clip's begin as faint noise: where a thing is, and so its shape and its way, is then learnt
+    long after its colour.
+    """
+    quarter = math.ceil(width / 4)
+    frequency_Q = math.pi / 2 * (side / 2) ** -torch.linspace(0, 1, quarter)
+    phase_SQ = torch.arange(side)[:, None] * frequency_Q
+    line_SD = torch.cat([phase_SQ.sin(), phase_SQ.cos()], dim=1)
+    rows = repeat(line_SD, "h d -> (h w) d", w=side)
+    columns = repeat(line_SD, "w d -> (h w) d", h=side)
+    return torch.cat([rows, columns], dim=1)[:, :width]

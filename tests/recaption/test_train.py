@@ -1,9 +1,8 @@
 """The captioner's batches, loss and learning."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -12,7 +11,7 @@ from openreel.deploy.world import Scene, Thing, describe, draw_scene, render
 from openreel.pipeline.clip import Clip, TimedText
 from openreel.pipeline.errors import InputError
 from openreel.recaption.decoding import Decoding, write_captions
-from openreel.recaption.frames import Frames, collate, letterbox, normalised, prepare, sampled
+from openreel.recaption.frames import Frames, collate, normalised, prepare
 from openreel.recaption.loss import caption_loss, contrastive_loss
 from openreel.recaption.train import CaptionerTask, CaptionerTrainConfig
 from openreel.recaption.variation import mirrored
@@ -45,39 +44,13 @@ def task_of(*, rank: int = 0, world_size: int = 1, **settings: object) -> Captio
     return CaptionerTask(captioner, clips, read, config, seed=1, rank=rank, world_size=world_size)
 
 
-def test_frames_are_spread_from_first_to_last_and_distinct() -> None:
-    assert sampled(17, 5) == [0, 4, 8, 12, 16]
-    assert sampled(1, 5) == [0]
-    for length in range(1, 20):
-        indices = sampled(length, 6)
-        assert len(set(indices)) == min(length, 6)
-        assert (indices[0], indices[-1]) == (0, length - 1)
-
-
-@pytest.mark.parametrize(("height", "width"), [(40, 40), (18, 42), (96, 54), (7, 300)])
-def test_a_letterboxed_frame_keeps_its_aspect_and_its_content(height: int, width: int) -> None:
-    frame = np.full((height, width, 3), 255, np.uint8)
-    square = letterbox(frame, 24)
-    inside = (square == 255).all(-1)
-    rows, columns = inside.any(1).sum(), inside.any(0).sum()
-    assert max(rows, columns) == 24
-    assert rows == pytest.approx(24 * height / max(height, width), abs=0.51)
-    assert columns == pytest.approx(24 * width / max(height, width), abs=0.51)
-
-
-def test_a_stream_of_another_length_than_the_clips_is_an_error() -> None:
-    frames: Iterator[Frames] = (np.zeros((8, 8, 3), np.uint8) for _ in range(3))
-    with pytest.raises(ValueError, match="frames: got 3; accepted: 4"):
-        prepare(frames, 4, 2, 8)
-
-
 def test_two_ranks_together_take_the_batches_of_one() -> None:
     alone = task_of()
     ranks = [task_of(rank=r, world_size=2) for r in range(2)]
     for i in range(6):
         expected, actual = alone.next_batch(), ranks[i % 2].next_batch()
-        assert torch.equal(expected.text_BK, actual.text_BK)
-        assert torch.equal(expected.frames_BTSSC, actual.frames_BTSSC)
+        assert torch.equal(expected.text_NK, actual.text_NK)
+        assert torch.equal(expected.frames_BTHWC, actual.frames_BTHWC)
     assert ranks[0].state() == ranks[1].state() == alone.state()
 
 
@@ -88,9 +61,9 @@ def test_a_restored_task_goes_on_exactly() -> None:
     second = task_of()
     second.restore(first.state())
     a, b = first.next_batch(), second.next_batch()
-    assert torch.equal(a.frames_BTSSC, b.frames_BTSSC)
-    assert torch.equal(a.text_BK, b.text_BK)
-    assert not torch.equal(a.text_BK, first.next_batch().text_BK)
+    assert torch.equal(a.frames_BTHWC, b.frames_BTHWC)
+    assert torch.equal(a.text_NK, b.text_NK)
+    assert not torch.equal(a.text_NK, first.next_batch().text_NK)
 
 
 def test_an_epoch_shows_every_clip_once_and_both_kinds_occur() -> None:
@@ -98,11 +71,34 @@ def test_an_epoch_shows_every_clip_once_and_both_kinds_occur() -> None:
     kinds = set()
     for _ in range(10):
         batch = task.next_batch()
-        seen += [row.tobytes() for row in batch.frames_BTSSC.numpy()[:, 0]]
-        kinds |= set(batch.text_BK[:, 0].tolist())
+        seen += [row.tobytes() for row in batch.frames_BTHWC.numpy()[:, 0]]
+        kinds |= set(batch.text_NK[:, 0].tolist())
     assert len(seen) == len(SCENES)
     assert len(kinds) == 2
-    assert batch.weight == 4.0
+    assert batch.weight == len(batch.text_NK) == 8.0
+
+
+def test_a_clips_texts_share_its_frames_and_are_no_negatives_of_each_other() -> None:
+    """One text a clip and two give each text the same loss, up to the other negatives."""
+    batch = task_of(texts=2).next_batch()
+    assert batch.clip_N.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(batch.frames_BTHWC) == 4
+    model = task_of().model.eval()
+    with torch.no_grad():
+        _, together = model(batch)
+        single = []
+        for first in (0, 1):
+            kept = slice(first, None, 2)
+            half = replace(batch, text_NK=batch.text_NK[kept], clip_N=batch.clip_N[kept])
+            single.append(float(model(half)[1]["captioning"]))
+    assert float(together["captioning"]) == pytest.approx(sum(single) / 2, rel=1e-5)
+    torch.manual_seed(0)
+    clip, text = (F.normalize(torch.randn(3, 8), dim=-1) for _ in range(2))
+    ids = torch.tensor([[3, 7, 8], [4, 9, 9], [3, 6, 6]])  # the first two belong to one clip
+    owners, scale = torch.tensor([0, 0, 1]), torch.tensor(10.0)
+    loss = contrastive_loss(clip, text, ids, owners, scale)
+    alone = contrastive_loss(clip[[0, 2]], text[[0, 2]], ids[[0, 2]], owners[[0, 2]], scale)
+    assert float(loss[0]) == pytest.approx(float(alone[0]), abs=1e-6)
 
 
 def test_variation_moves_and_shrinks_but_keeps_the_colours_and_the_cache_changes_nothing() -> None:
@@ -110,9 +106,9 @@ def test_variation_moves_and_shrinks_but_keeps_the_colours_and_the_cache_changes
         task_of(**s).next_batch()
         for s in ({"variation": 0.0, "mirror": False}, {}, {"cache_mib": 0})
     )
-    assert not torch.equal(plain.frames_BTSSC, varied.frames_BTSSC)
-    assert torch.equal(varied.frames_BTSSC, uncached.frames_BTSSC)
-    means = [batch.frames_BTSSC.float().mean((1, 2, 3)) for batch in (plain, varied)]
+    assert not torch.equal(plain.frames_BTHWC, varied.frames_BTHWC)
+    assert torch.equal(varied.frames_BTHWC, uncached.frames_BTHWC)
+    means = [batch.frames_BTHWC.float().mean((1, 2, 3)) for batch in (plain, varied)]
     assert (means[0] - means[1]).abs().max() < 40
 
 
@@ -120,16 +116,17 @@ def test_a_mirrored_clip_has_its_left_and_right_exchanged() -> None:
     assert mirrored("A ball moves Left; leftmost, right. A bright bar is upright.") == (
         "A ball moves right; rightmost, left. A bright bar is upright."
     )
-    plain, other = (task_of(variation=0.0, mirror=m).next_batch() for m in (False, True))
+    settings = {"variation": 0.0, "batch_size": 8}
+    plain, other = (task_of(mirror=m, **settings).next_batch() for m in (False, True))
     exchanged = 0
-    for b in range(4):
-        frames, shown = plain.frames_BTSSC[b], other.frames_BTSSC[b]
+    for b in range(8):
+        frames, shown = plain.frames_BTHWC[b], other.frames_BTHWC[b]
         if torch.equal(frames, shown):
-            assert torch.equal(plain.text_BK[b], other.text_BK[b])
+            assert torch.equal(plain.text_NK[2 * b], other.text_NK[2 * b])
             continue
         assert torch.equal(frames.flip(2), shown)
         exchanged += 1
-    assert 0 < exchanged < 4
+    assert 0 < exchanged < 8
 
 
 def test_equal_captions_are_no_negatives_of_each_other() -> None:
@@ -137,9 +134,10 @@ def test_equal_captions_are_no_negatives_of_each_other() -> None:
     clip, text = (F.normalize(torch.randn(4, 8), dim=-1) for _ in range(2))
     text[2] = text[0]
     ids = torch.tensor([[3, 7, 8], [3, 7, 9], [4, 7, 8], [3, 9, 9]])  # 0 and 2: one text, two kinds
-    loss = contrastive_loss(clip, text, ids, torch.tensor(10.0))
+    owners, scale = torch.arange(4), torch.tensor(10.0)
+    loss = contrastive_loss(clip, text, ids, owners, scale)
     kept = [0, 1, 3]
-    alone = contrastive_loss(clip[kept], text[kept], ids[kept], torch.tensor(10.0))
+    alone = contrastive_loss(clip[kept], text[kept], ids[kept], owners[kept], scale)
     assert float(loss[0]) == pytest.approx(float(alone[0]), abs=1e-6)
     assert float(loss[1]) > float(alone[1]), "for the others both are negatives"
 
@@ -152,7 +150,7 @@ def test_without_duplicates_the_losses_are_open_clips() -> None:
     ids, logits = torch.randint(1, 9, (5, 6)), torch.randn(5, 6, 9)
     oracle = CoCaLoss(caption_loss_weight=2.0, clip_loss_weight=1.0, pad_id=0)
     contrast, caption = oracle(clip, text, logits[:, :-1], ids[:, 1:], torch.tensor(7.0))
-    ours = contrastive_loss(clip, text, ids, torch.tensor(7.0)).mean()
+    ours = contrastive_loss(clip, text, ids, torch.arange(5), torch.tensor(7.0)).mean()
     assert float(ours) == pytest.approx(float(contrast), abs=1e-5)
     # No padding: the mean over captions is the mean over tokens.
     assert float(2 * caption_loss(logits, ids, pad=0).mean()) == pytest.approx(float(caption), 1e-5)
@@ -165,12 +163,12 @@ def test_padding_teaches_nothing() -> None:
     assert torch.equal(caption_loss(logits, ids, pad=0), short)
 
 
-def test_the_loss_of_a_batch_is_a_sum_over_its_clips() -> None:
+def test_the_loss_of_a_batch_is_a_sum_over_its_captions() -> None:
     task = task_of(contrastive_weight=0.0)
     batch = task.next_batch()
     with torch.no_grad():
         loss, figures = task.model(batch)
-    assert float(loss) == pytest.approx(2 * 4 * float(figures["captioning"]), rel=1e-5)
+    assert float(loss) == pytest.approx(2 * 8 * float(figures["captioning"]), rel=1e-5)
 
 
 def test_mistakes_are_named() -> None:
@@ -230,8 +228,7 @@ def test_it_learns_colour_and_motion_and_tells_a_reversed_clip(tmp_path: Path) -
 
 
 def said(captioner: Captioner, frames: Frames, kind: str) -> str:
-    sizes = captioner.model.config
-    prepared = prepare(frames, len(frames), sizes.num_frames, sizes.image_size)
+    prepared = prepare(frames, len(frames), captioner.model.config.sight)
     with torch.no_grad():
         _, seen = captioner.model.encode_video(normalised(collate([prepared])[0]))
     return write_captions(captioner.model, captioner.tokenizer, seen, kind, ["x"], Decoding())[

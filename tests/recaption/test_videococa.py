@@ -3,22 +3,28 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from openreel.pipeline.errors import InputError
+from openreel.recaption.motion import Stem
 from openreel.recaption.tokenizer import NUM_BPE, CaptionTokenizer
-from openreel.recaption.videococa import VideoCoCa, VideoCoCaConfig, tiny
+from openreel.recaption.videococa import VideoCoCa, VideoCoCaConfig, positions, tiny
 from openreel.recaption.weights import load_captioner, load_open_clip, save_captioner
 
-SMALL = replace(tiny(vocab_size=40, context_length=12), image_size=16, vision_width=32, width=32)
+SMALL = replace(
+    tiny(vocab_size=40, context_length=12),
+    **{"num_frames": 6, "image_size": 16, "vision_width": 32, "width": 32},
+)
 
 
 def model_of(motion: bool) -> VideoCoCa:
     """A model whose every parameter has been moved, as after training."""
     torch.manual_seed(0)
-    model = VideoCoCa(replace(SMALL, motion=motion))
+    model = VideoCoCa(replace(SMALL, temporal=motion, stem=motion))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -53,7 +59,7 @@ def test_it_stays_coca_after_training_steps(motion: bool) -> None:
         changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
         names = [name for name, _ in model.named_parameters()]
         additions = [c for n, c in zip(names, changed, strict=True) if not n.startswith("coca.")]
-        assert len(additions) == 3
+        assert len(additions) == 10
         assert all(additions)
     images = video(2, 1)
     with torch.no_grad():
@@ -71,16 +77,62 @@ def test_without_the_additions_frames_are_a_bag_and_with_them_they_are_not() -> 
 
 
 @pytest.mark.parametrize("motion", [False, True])
-def test_clips_of_mixed_lengths_equal_each_alone_whatever_the_padding_holds(motion: bool) -> None:
-    model, clips, lengths = model_of(motion), video(3, 6), [6, 2, 1]
-    for b, length in enumerate(lengths):
-        clips[b, length:] = 1e3
+def test_clips_of_mixed_lengths_and_grids_equal_each_alone_whatever_lies_outside(
+    motion: bool,
+) -> None:
+    model = model_of(motion)
+    # Two grids of four patches and two of two, so that some share a grid and others a length.
+    sizes = torch.tensor([[6, 16, 16], [2, 8, 32], [1, 16, 16], [6, 8, 16], [6, 8, 32], [3, 16, 8]])
+    assert len({(h, w) for _, h, w in sizes.tolist()}) == 4
+    clips = torch.full((6, 6, 3, 16, 32), 1e3)
+    alone = []
+    for b, (t, h, w) in enumerate(sizes.tolist()):
+        whole = torch.randn(1, t, 3, h, w, generator=torch.Generator().manual_seed(b))
+        clips[b, :t, :, :h, :w] = whole[0]
+        alone.append(whole)
     with torch.no_grad():
-        together = model.encode_video(clips, torch.tensor(lengths))
-        for b, length in enumerate(lengths):
-            alone = model.encode_video(clips[b : b + 1, :length])
-            for ours, theirs in zip(together, alone, strict=True):
+        together = model.encode_video(clips, sizes)
+        for b, clip in enumerate(alone):
+            for ours, theirs in zip(together, model.encode_video(clip), strict=True):
                 torch.testing.assert_close(ours[b], theirs[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("motion", [False, True])
+def test_an_image_of_another_aspect_needs_no_additions_either(motion: bool) -> None:
+    """Equal weights but for the additions: a first frame is the same, in any grid, to the bit."""
+    model, image = model_of(motion), torch.randn(1, 1, 3, 8, 32)
+    plain = VideoCoCa(replace(SMALL, temporal=False, stem=False)).eval()
+    plain.coca.load_state_dict(model.coca.state_dict())
+    with torch.no_grad():
+        for ours, theirs in zip(model.encode_video(image), plain.encode_video(image), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("patch", [4, 6, 8, 14, 16])
+def test_the_stem_has_a_token_for_each_patch_and_none_for_a_first_frame(patch: int) -> None:
+    torch.manual_seed(0)
+    stem = Stem(patch, 12)
+    frames = torch.randn(5, 3, 2 * patch, 3 * patch)
+    tokens_NPD = stem(frames, [3, 2])
+    assert tokens_NPD.shape == (5, 6, 12)
+    still = tokens_NPD.abs().amax((1, 2)) == 0
+    assert still.tolist() == [True, False, False, True, False]
+    torch.testing.assert_close(stem(frames[3:], [2]), tokens_NPD[3:], atol=1e-6, rtol=1e-5)
+
+
+def test_positions_of_another_grid_are_pillows_bicubic_and_the_square_is_itself() -> None:
+    """The oracle enlarges each channel as a picture; the class token keeps its vector."""
+    square_PD = torch.randn(1 + 16, 3, generator=torch.Generator().manual_seed(0))
+    assert positions(square_PD, 4, 4) is square_PD
+    wide_PD = positions(square_PD, 4, 8)
+    assert torch.equal(wide_PD[0], square_PD[0])
+    for d in range(3):
+        channel = Image.fromarray(square_PD[1:, d].reshape(4, 4).numpy())
+        # Pillow's kernel has a = -0.5, torch's -0.75: equal to a few percent, far from a transpose.
+        oracle = np.asarray(channel.resize((8, 4), Image.Resampling.BICUBIC))
+        ours = wide_PD[1:, d].reshape(4, 8).numpy()
+        assert np.abs(ours - oracle).max() < 0.25 * np.abs(oracle - oracle.mean()).max()
+        assert np.corrcoef(ours.ravel(), oracle.ravel())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -104,7 +156,8 @@ def test_the_paper_configuration_is_open_clips_published_one_without_additions()
     from open_clip.factory import get_model_config
 
     published, ours = get_model_config("coca_ViT-L-14"), VideoCoCaConfig()
-    assert not ours.motion
+    assert not ours.temporal
+    assert not ours.stem
     assert ours.legacy_cls_mask
     assert ours.width == published["embed_dim"] == published["text_cfg"]["width"]
     vision, text, decoder = (published[f"{n}_cfg"] for n in ("vision", "text", "multimodal"))
@@ -145,7 +198,7 @@ def test_published_weights_load_and_caption_as_the_image_model(tmp_path: Path, s
         **{"width": 8, "heads": 2, "text_layers": 1, "multimodal_layers": 1},
     )
     for motion in (False, True):
-        captioner = load_open_clip(path, replace(config, motion=motion))
+        captioner = load_open_clip(path, replace(config, temporal=motion, stem=motion))
         ids = captioner.tokenizer.encode(["a red ball"], ["original"])
         short = captioner.tokenizer.encode(["a red ball"], ["short"])
         with torch.no_grad():
