@@ -14,10 +14,15 @@ from torch import Tensor, nn
 from openreel.vae.blocks import Block, Chain, FoldDown, FoldUp, Past, passing
 from openreel.vae.config import AutoencoderConfig
 from openreel.vae.haar import haar, halvings, inverse_haar
+from openreel.vae.heads import Continuous
 
 
 class Encoder(nn.Module):
-    """(T, H, W, 3) in [-1, 1] -> mean and log variance side by side, (t, h, w, 2 * channels)."""
+    """(T, H, W, 3) in [-1, 1] -> the head's features, (t, h, w, features).
+
+    Of a continuous head these are mean and log variance side by side; of a discrete one the numbers
+    that are quantised.
+    """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -28,10 +33,11 @@ class Encoder(nn.Module):
             if i > 0:
                 self.levels.append(FoldDown(widths[i - 1], width, *config.folds[i - 1]))
             self.levels.extend(Block(width) for _ in range(config.blocks[i]))
-        self.leave = passing(widths[-1], 2 * config.channels)
-        with torch.no_grad():  # begins almost without noise
-            self.leave.weight[config.channels :] = 0
-            self.leave.bias[config.channels :] = -8
+        self.leave = passing(widths[-1], config.head.features)
+        if isinstance(config.head, Continuous):
+            with torch.no_grad():  # begins almost without noise
+                self.leave.weight[config.channels :] = 0
+                self.leave.bias[config.channels :] = -8
 
     @property
     def reach(self) -> int:

@@ -5,6 +5,7 @@ Most terms are norms of a linear map of the error, so they are computed on the e
     T H W C   frames, rows, columns, channels; pixels in [-1, 1]
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,12 +31,31 @@ class LossWeights:
     ssim: float = 0.05
     """1 - multi-scale structural similarity of the luma"""
     kl: float = 1e-6
-    """divergence of the posterior from a unit Gaussian, mean over the latents' elements"""
+    """continuous head: the posterior's divergence from a unit Gaussian, mean over elements"""
+    commitment: float = 0.25
+    """LFQ: squared distance of the encoder's numbers from their codes, mean over elements"""
+    entropy: float = 0.1
+    """LFQ: a position's entropy, minus the entropy of the book over the batch; nats"""
+    entropy_boost: float = 3.0
+    """factor of the entropy's weight in the beginning; a line leads from there to 1"""
+    entropy_batches: int = 2000
+    """batches of all ranks until it is 1"""
+    temperature: float = 0.01
+    """LFQ: of the probabilities whose entropies these are"""
+    perceptual: float = 0.5
+    """distance in a network's features; off unless the network's weights are given"""
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
             if value < 0:
                 raise InputError(field, value, "0 or more")
+        if self.temperature == 0:
+            raise InputError("temperature", self.temperature, "above 0")
+
+    def entropy_weight(self, batches: int) -> float:
+        """The entropy's weight once so many batches of all ranks have been trained."""
+        left = max(0.0, 1 - batches / max(self.entropy_batches, 1))
+        return self.entropy * (1 + (self.entropy_boost - 1) * left)
 
 
 def charbonnier(error_THWC: Tensor, epsilon: float = 0.3) -> Tensor:
@@ -97,17 +117,19 @@ def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
 def loss(
     target_THWC: Tensor,
     decoded_THWC: Tensor,
-    mean: Tensor,
-    log_variance: Tensor,
+    others: Mapping[str, Tensor],
     weights: LossWeights,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One sample's loss and its terms (unweighted), with the PSNR in decibels beside them."""
+    """One sample's loss and its terms (unweighted), with the PSNR in decibels beside them.
+
+    others: terms that are not of the pixels, under the names of their weights.
+    """
     error = decoded_THWC - target_THWC
     terms = {
         "charbonnier": charbonnier(error),
         "bands": bands(error),
         "flicker": flicker(error),
-        "kl": kl(mean, log_variance),
+        **others,
     }
     if weights.ssim > 0:
         terms["ssim"] = 1 - multiscale_ssim(target_THWC, decoded_THWC)

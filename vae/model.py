@@ -8,7 +8,6 @@ bits are the same, and a frame never depends on a later one.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import warnings
@@ -24,7 +23,9 @@ from openreel.pipeline.errors import InputError
 from openreel.vae.blocks import Past
 from openreel.vae.coder import Decoder, Encoder
 from openreel.vae.config import AutoencoderConfig
+from openreel.vae.heads import FSQ, LFQ, Continuous, Integers
 from openreel.vae.latent import LatentVideo
+from openreel.vae.quantise import codes, digits, nearest
 from openreel.vae.stream import run
 from openreel.vae.tiling import TilePlan, plan, tiles
 
@@ -47,8 +48,19 @@ def _exact_arithmetic() -> Iterator[None]:
 
 def _checked(frames: Frames) -> Frames:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames: got {frames.dtype} {frames.shape}; accepted: uint8 (T, H, W, 3)")
+        accepted = "uint8 (T, H, W, 3), each 1 or more"
+        raise InputError("frames", f"{frames.dtype} {frames.shape}", accepted)
     return frames
+
+
+def _finite(latents: Latents, channels: int) -> Latents:
+    shape = latents.shape
+    if latents.dtype != np.float32 or len(shape) != 4 or shape[0] != channels or 0 in shape:
+        accepted = f"float32 ({channels}, T, H, W), each 1 or more"
+        raise InputError("latents", f"{latents.dtype} {shape}", accepted)
+    if wrong := int(latents.size - np.isfinite(latents).sum()):
+        raise InputError("latents", f"{wrong} of {latents.size} NaN or infinite", "finite numbers")
+    return latents
 
 
 def whole_cells(frames_THWC: Tensor, side: int) -> Tensor:
@@ -59,8 +71,18 @@ def whole_cells(frames_THWC: Tensor, side: int) -> Tensor:
     return frames_THWC[:, rows][:, :, columns]
 
 
+def whole_folds(x_THWC: Tensor, time: int) -> Tensor:
+    """Fill up to 1 + a multiple of time frames by repeating the last one."""
+    missing = -(len(x_THWC) - 1) % time
+    return torch.cat([x_THWC, x_THWC[-1:].expand(missing, -1, -1, -1)])
+
+
 class Autoencoder(nn.Module):
-    """A causal spacetime autoencoder with a continuous (mean and variance) head."""
+    """A causal spacetime autoencoder; its latents are what its config's head makes of them.
+
+    A discrete head's latents are the codes' values, normalised like any others; indices() gives the
+    codes themselves.
+    """
 
     latent_mean: Tensor
     latent_std: Tensor
@@ -80,9 +102,7 @@ class Autoencoder(nn.Module):
         tensors = self.state_dict()
         versions = tuple(n for x in tensors.values() for n in (x.data_ptr(), x._version))
         if self._identity[0] != versions:
-            digest = hashlib.sha256(
-                json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode()
-            )
+            digest = hashlib.sha256(json.dumps(self.config.stored(), sort_keys=True).encode())
             for name, x in sorted(tensors.items()):
                 digest.update(name.encode())
                 digest.update(x.detach().float().cpu().numpy().tobytes())
@@ -101,7 +121,7 @@ class Autoencoder(nn.Module):
         )
 
     def moments(self, x_THWC: Tensor, past: Past) -> tuple[Tensor, Tensor, Past]:
-        """Mean and log variance (t, h, w, C), not normalised, of pixels in [-1, 1].
+        """A continuous head's mean and log variance (t, h, w, C), of pixels in [-1, 1].
 
         H and W are multiples of the space factor. T is 1 + a multiple of the time factor at the
         start of a stream (past is None), a multiple of it later.
@@ -110,17 +130,52 @@ class Autoencoder(nn.Module):
         mean, log_variance = features.chunk(2, dim=-1)
         return mean, log_variance.clamp(-20, 10), kept
 
+    @property
+    def codebook(self) -> FSQ | LFQ:
+        """The discrete head. Raises InputError if the head is continuous."""
+        head = self.config.head
+        if isinstance(head, Continuous):
+            raise InputError("head", "continuous", "a discrete one, FSQ or LFQ")
+        return head
+
+    def indices(self, video: LatentVideo) -> Integers:
+        """The codes' indices (t, h, w) of a video of this discrete autoencoder; exact.
+
+        Raises InputError if the head is continuous, or the latents another codec's.
+        """
+        book = self.codebook
+        self._own(video)
+        values = self._denormalised(
+            rearrange(torch.from_numpy(video.latents), "c t h w -> t h w c")
+        )
+        return book.index(nearest(values, book).cpu().numpy())
+
+    def from_indices(self, indices_thw: Integers) -> Latents:
+        """Latents (C, t, h, w) of indices: bit for bit those that were encoded."""
+        book = self.codebook
+        chosen = torch.from_numpy(book.digits(indices_thw)).to(self.latent_mean.device)
+        latents = self._normalised(codes(chosen, book)).cpu()
+        return rearrange(latents, "t h w c -> c t h w").contiguous().numpy()
+
     def encode_step(self, frames_THWC: Tensor, past: Past) -> tuple[Tensor, Past]:
         """One micro-step: uint8 frames (whole cells in H and W) -> normalised (t, h, w, C)."""
         with _exact_arithmetic():
             x = frames_THWC.to(self.latent_mean.device, torch.float32) / 127.5 - 1
-            mean, _, kept = self.moments(x, past)
-            return ((mean - self.latent_mean) / self.latent_std).cpu(), kept
+            features, kept = self.encoder(x, past)
+            head = self.config.head
+            if isinstance(head, Continuous):
+                z = features[..., : head.channels]
+            else:
+                z = codes(digits(features, head), head)
+            return self._normalised(z).cpu(), kept
 
     def decode_step(self, latents_thwC: Tensor, past: Past) -> tuple[Tensor, Past]:
         """One micro-step: normalised latents (t, h, w, C) -> uint8 frames (T, H, W, 3)."""
         with _exact_arithmetic():
-            z = latents_thwC.to(self.latent_mean) * self.latent_std + self.latent_mean
+            z = self._denormalised(latents_thwC)
+            head = self.config.head
+            if not isinstance(head, Continuous):  # the decoder has seen nothing but codes
+                z = codes(nearest(z, head), head)
             x, kept = self.decoder(z, past)
             return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu(), kept
 
@@ -138,7 +193,8 @@ class Autoencoder(nn.Module):
 
         Without num_frames the last latent's frames all come out, those of the padding too.
         """
-        parts = (rearrange(torch.from_numpy(chunk), "c t h w -> t h w c") for chunk in chunks)
+        checked = (_finite(chunk, self.config.channels) for chunk in chunks)
+        parts = (rearrange(torch.from_numpy(chunk), "c t h w -> t h w c") for chunk in checked)
         left = num_frames
         for frames in run(self.decode_step, self.config.step, parts):
             kept = frames[:left, :height, :width].numpy()
@@ -180,13 +236,10 @@ class Autoencoder(nn.Module):
         """Decode to (T, H, W, 3) uint8, of exactly the source's extent.
 
         Raises:
-            InputError: the latents come from another autoencoder, or their shape does not fit.
+            InputError: the latents come from another autoencoder, their shape does not fit, or they
+                are not finite.
         """
-        if video.codec != self.codec:
-            raise InputError("codec", video.codec, f"{self.codec}, the loaded autoencoder's")
-        shape = self.config.latent_shape(video.num_frames, video.height, video.width)
-        if video.latents.shape != shape:
-            raise InputError("latents", video.latents.shape, f"{shape} for this extent")
+        shape = self._own(video)
         frames = np.empty((video.num_frames, video.height, video.width, 3), np.uint8)
         scale = self.config.space_factor
         for rows, columns in tiles(*shape[2:], tile or max(shape[2:]), self.halo):
@@ -201,6 +254,22 @@ class Autoencoder(nn.Module):
                 target[at : at + len(own)] = own[:, : target.shape[1], : target.shape[2]]
                 at += len(own)
         return frames
+
+    def _own(self, video: LatentVideo) -> tuple[int, int, int, int]:
+        """The shape of a video's latents, once they are known to be this autoencoder's."""
+        if video.codec != self.codec:
+            raise InputError("codec", video.codec, f"{self.codec}, the loaded autoencoder's")
+        shape = self.config.latent_shape(video.num_frames, video.height, video.width)
+        if video.latents.shape != shape:
+            raise InputError("latents", video.latents.shape, f"{shape} for this extent")
+        _finite(video.latents, self.config.channels)
+        return shape
+
+    def _normalised(self, z_thwC: Tensor) -> Tensor:
+        return (z_thwC - self.latent_mean) / self.latent_std
+
+    def _denormalised(self, latents_thwC: Tensor) -> Tensor:
+        return latents_thwC.to(self.latent_mean) * self.latent_std + self.latent_mean
 
     def _whole_cells(self, frames: Frames) -> Tensor:
         return whole_cells(torch.from_numpy(_checked(frames)), self.config.space_factor)

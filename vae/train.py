@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openreel.pipeline.clip import Clip
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator, uniform
+from openreel.vae.adversary import AdversaryConfig
 from openreel.vae.config import AutoencoderConfig
-from openreel.vae.losses import LossWeights, loss
-from openreel.vae.model import Autoencoder, Frames, whole_cells
+from openreel.vae.losses import LossWeights
+from openreel.vae.model import Autoencoder, Frames
+from openreel.vae.objective import PREFIX, Sample, VaeBatch, VaeObjective
+from openreel.vae.perceptual import load_perceptual
 from openreel.vae.weights import save_autoencoder
 
-PREFIX = "autoencoder."
-"""of the autoencoder's weights within the objective's"""
 _LEAST_STD = 1e-4
 """a channel that carries nothing is not blown up to unit variance"""
 
@@ -36,6 +37,9 @@ class VaeTrainConfig:
     """What a step trains on. Optimiser and schedule belong to the trainer."""
 
     loss: LossWeights = dataclasses.field(default_factory=LossWeights)
+    adversary: AdversaryConfig = dataclasses.field(default_factory=AdversaryConfig)
+    perceptual: Path | None = None
+    """file with the weights of torchvision's VGG-16; without it there is no perceptual term"""
     batch_pixels: int = 140_000
     """T x H x W summed over a batch; a batch has at least one sample"""
     max_area: int = 256 * 256
@@ -57,54 +61,6 @@ class VaeTrainConfig:
             raise InputError("image_share", self.image_share, "0 to 1")
         if self.cache_mib < 0:
             raise InputError("cache_mib", self.cache_mib, "0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One crop of one clip, and the noise of its posterior."""
-
-    frames_THWC: Tensor
-    """uint8"""
-    noise_thwC: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class VaeBatch:
-    """Samples of any shapes."""
-
-    samples: tuple[Sample, ...]
-
-    @property
-    def weight(self) -> float:
-        """Each sample counts once, whatever its size."""
-        return float(len(self.samples))
-
-
-class VaeObjective(nn.Module):
-    """A batch -> the sum of its samples' losses."""
-
-    def __init__(self, autoencoder: Autoencoder, weights: LossWeights) -> None:
-        super().__init__()
-        self.autoencoder, self.weights = autoencoder, weights
-
-    def forward(self, batch: VaeBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The summed loss, and the mean of each term over the samples."""
-        losses, figures = zip(*(self._sample(sample) for sample in batch.samples), strict=True)
-        means = {name: torch.stack([f[name] for f in figures]).mean() for name in figures[0]}
-        return torch.stack(losses).sum(), means
-
-    def _sample(self, sample: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        model = self.autoencoder
-        frames = sample.frames_THWC.to(model.latent_mean.device)
-        num_frames, height, width, _ = frames.shape
-        x = whole_cells(frames, model.config.space_factor).to(model.latent_mean.dtype) / 127.5 - 1
-        missing = -(num_frames - 1) % model.config.time_factor
-        x = torch.cat([x, x[-1:].expand(missing, -1, -1, -1)])
-        mean, log_variance, _ = model.moments(x, None)
-        z = mean + sample.noise_thwC.to(mean) * (log_variance / 2).exp()
-        decoded, _ = model.decoder(z, None)
-        own = (slice(num_frames), slice(height), slice(width))
-        return loss(x[own].float(), decoded[own].float(), mean, log_variance, self.weights)
 
 
 class VaeTask:
@@ -131,28 +87,47 @@ class VaeTask:
             raise InputError("clips", "none with status ok", "at least one")
         self.read, self.config = read, config
         self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.model = VaeObjective(autoencoder, config.loss)
-        self._epoch = self._batch = 0
+        self.model = VaeObjective(
+            autoencoder,
+            config.loss,
+            adversary=config.adversary,
+            perceptual=load_perceptual(config.perceptual) if config.perceptual else None,
+            seed=seed,
+        )
+        self._epoch = self._batch = self._taken = 0
         self._batches = functools.lru_cache(maxsize=4)(self._cut_epoch)
         self._cache: dict[str, Frames] = {}
         self._room = config.cache_mib * 2**20
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The loss's parts that this training goes without, and why, for people to read."""
+        reasons = {
+            "perceptual: no file of weights": self.config.perceptual is None,
+            "adversary: its weight is 0": self.config.adversary.weight == 0,
+        }
+        return tuple(reason for reason, missing in reasons.items() if missing)
+
     def next_batch(self) -> VaeBatch:
         epoch, batch = self._ahead(self.rank)
         members = self._batches(epoch)[batch]
+        first = self._taken
         self._epoch, self._batch = self._ahead(self.world_size)
-        return VaeBatch(samples=tuple(self._sample(self.clips[i], epoch) for i in members))
+        self._taken += self.world_size
+        samples = tuple(self._sample(self.clips[i], epoch) for i in members)
+        return VaeBatch(samples=samples, index=first + self.rank, first=first)
 
     def state(self) -> dict[str, Any]:
         """Where the ranks' next round begins; the same on every rank."""
-        return {"epoch": self._epoch, "batch": self._batch}
+        return {"epoch": self._epoch, "batch": self._batch, "taken": self._taken}
 
     def restore(self, state: dict[str, Any]) -> None:
         self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+        self._taken = int(state["taken"])
 
     def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Measure the latents' statistics with these weights, and write the published files."""
-        model = copy.deepcopy(self.model.autoencoder)
+        model = copy.deepcopy(self.model.autoencoder).float()
         own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
         model.load_state_dict(own)
         order = generator(self.seed, "vae statistics").permutation(len(self.clips))

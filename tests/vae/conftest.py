@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from openreel.vae.config import AutoencoderConfig
+from openreel.vae.config import AutoencoderConfig, with_head
+from openreel.vae.heads import FSQ, LFQ, Continuous
 from openreel.vae.model import Autoencoder
 
 
@@ -22,7 +23,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def config() -> AutoencoderConfig:
     return AutoencoderConfig(
-        channels=5,
+        head=Continuous(channels=5),
         patch=2,
         widths=(8, 12, 16),
         blocks=(1, 1, 1),
@@ -31,8 +32,7 @@ def config() -> AutoencoderConfig:
     )
 
 
-@pytest.fixture(scope="session")
-def model(config: AutoencoderConfig) -> Autoencoder:
+def randomised(config: AutoencoderConfig) -> Autoencoder:
     """Random weights throughout, statistics too."""
     made = Autoencoder(config).requires_grad_(False).eval()
     random = torch.Generator().manual_seed(0)
@@ -42,6 +42,18 @@ def model(config: AutoencoderConfig) -> Autoencoder:
     made.latent_mean.normal_(generator=random)
     made.latent_std.uniform_(0.5, 2, generator=random)
     return made
+
+
+@pytest.fixture(scope="session")
+def model(config: AutoencoderConfig) -> Autoencoder:
+    """With a continuous head."""
+    return randomised(config)
+
+
+@pytest.fixture(scope="session", params=[FSQ(levels=(8, 8, 5, 3)), LFQ(bits=7)], ids=["fsq", "lfq"])
+def discrete(config: AutoencoderConfig, request: pytest.FixtureRequest) -> Autoencoder:
+    """The same body with each of the discrete heads."""
+    return randomised(with_head(config, request.param))
 
 
 @pytest.fixture

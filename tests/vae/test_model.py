@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from openreel.pipeline.errors import InputError
-from openreel.vae.config import AutoencoderConfig, base, tiny
+from openreel.vae.config import AutoencoderConfig, base, coarse, small, tiny
 from openreel.vae.model import Autoencoder, Frames
 
 SIZES = [(1, 1), (7, 5), (8, 8), (13, 31), (40, 22)]
@@ -161,15 +161,42 @@ def test_latents_of_another_codec_are_refused(model: Autoencoder, rng: np.random
 
 
 @pytest.mark.parametrize(
-    "frames", [np.zeros((2, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8)]
+    "frames",
+    [
+        np.full((2, 8, 8, 3), np.nan, np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((2, 8, 0, 3), np.uint8),
+    ],
 )
 def test_what_is_not_video_is_refused(model: Autoencoder, frames: Frames) -> None:
-    with pytest.raises(ValueError, match=r"accepted: uint8 \(T, H, W, 3\)"):
+    with pytest.raises(InputError, match=r"^frames: got .*accepted: uint8 \(T, H, W, 3\)"):
         model.encode_video(frames, fps=8)
+    with pytest.raises(InputError, match=r"^frames: got"):
+        list(model.encode_stream([frames]))
+
+
+def test_latents_that_are_no_numbers_are_refused(
+    model: Autoencoder, rng: np.random.Generator
+) -> None:
+    video = model.encode_video(noise(rng, 5, 16, 16), fps=8)
+    broken = video.latents.copy()
+    broken[1, 0, 1, 1] = np.nan
+    for latents, message in (
+        (broken, r"latents: got '1 of 40 NaN or infinite'"),
+        (video.latents.astype(np.float64), r"latents: got 'float64 \(5, 2, 2, 2\)'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.decode_video(dataclasses.replace(video, latents=latents))
+        with pytest.raises(InputError, match=message):
+            list(model.decode_stream([latents], height=16, width=16))
+    with pytest.raises(InputError, match=r"accepted: float32 \(5, T, H, W\)"):
+        list(model.decode_stream([video.latents[:4]], height=16, width=16))
 
 
 def test_presets() -> None:
-    for config in (tiny(), base()):
+    assert (coarse().time_factor, coarse().space_factor, coarse().channels) == (8, 16, 16)
+    for config in (tiny(), small(), base()):
         assert (config.time_factor, config.space_factor, config.channels) == (4, 8, 16)
     with torch.device("meta"):
         assert sum(p.numel() for p in Autoencoder(tiny()).parameters()) <= 1_000_000

@@ -1,5 +1,6 @@
 """The task: keyed, resumable, the same for any number of ranks; and it learns."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from openreel.dit.engine import EngineConfig
+from openreel.dit.metrics import read as read_metrics
+from openreel.dit.trainer import TrainConfig, train
 from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator
-from openreel.vae.config import AutoencoderConfig, tiny
+from openreel.vae.adversary import AdversaryConfig
+from openreel.vae.config import AutoencoderConfig, tiny, with_head
+from openreel.vae.heads import FSQ, LFQ
 from openreel.vae.losses import LossWeights
 from openreel.vae.model import Frames
-from openreel.vae.train import VaeBatch, VaeTask, VaeTrainConfig, new_autoencoder
+from openreel.vae.objective import VaeBatch
+from openreel.vae.train import VaeTask, VaeTrainConfig, new_autoencoder
 from openreel.vae.weights import load_autoencoder
 
 SHAPES = [(9, 16, 24), (13, 24, 16), (1, 20, 20), (6, 17, 23), (17, 40, 40)]
@@ -77,7 +84,9 @@ def test_ranks_share_the_sequence_of_one_process(config: AutoencoderConfig) -> N
     ranks = [a_task(config, rank=r, world_size=3) for r in range(3)]
     for first in range(0, 30, 3):
         for r, task in enumerate(ranks):
-            assert_equal(task.next_batch(), sequence[first + r])
+            batch = task.next_batch()
+            assert_equal(batch, sequence[first + r])
+            assert (batch.index, batch.first) == (sequence[first + r].index, first)
     assert ranks[0].state() == ranks[2].state() == alone.state()
 
 
@@ -154,6 +163,99 @@ def test_exported_latents_have_zero_mean_and_unit_variance(
     np.testing.assert_allclose(latents.mean(1), 0, atol=1e-3)
     np.testing.assert_allclose(latents.std(1), 1, atol=1e-3)
     assert torch.equal(task.model.autoencoder.latent_std, torch.ones(5))
+
+
+@pytest.mark.parametrize("head", [FSQ(levels=(8, 5, 3)), LFQ(bits=6)], ids=["fsq", "lfq"])
+def test_discrete_heads_learn(head: FSQ | LFQ) -> None:
+    task = a_task(with_head(tiny(), head), image_share=0.0, loss=LossWeights(ssim=0))
+    optimiser = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    psnr = []
+    for _ in range(40):
+        batch = task.next_batch()
+        total, figures = task.model(batch)
+        (total / batch.weight).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        psnr.append(float(figures["psnr"]))
+    assert np.mean(psnr[-8:]) > np.mean(psnr[:8]) + 2
+    assert 1 < figures["perplexity"] <= head.size
+    assert 0 < figures["codes_used"] <= 1
+
+
+def test_the_entropies_are_of_the_whole_batch(config: AutoencoderConfig) -> None:
+    """Weighted as many times as the batch has samples, and faded from three times to once."""
+    weights = LossWeights(entropy=0.2, entropy_batches=10)
+    task = a_task(with_head(config, LFQ(bits=5)), loss=weights)
+    batch = max((task.next_batch() for _ in range(8)), key=lambda b: b.weight)
+    with torch.no_grad():
+        parts = sum(task.model._coded(sample).loss for sample in batch.samples)
+        for index, factor in ((0, 3), (5, 2), (10, 1), (99, 1)):
+            total, figures = task.model(dataclasses.replace(batch, index=index))
+            spread = figures["token_entropy"] - figures["book_entropy"]
+            expected = parts + batch.weight * 0.2 * factor * spread
+            torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
+    assert batch.weight > 2
+    assert {"commitment", "codes_used", "perplexity"} <= figures.keys()
+    assert "kl" not in figures
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_a_run_with_every_part_resumes_exactly(config: AutoencoderConfig, tmp_path: Path) -> None:
+    """LFQ, its fading entropy and a discriminator that begins on the way."""
+    adversary = AdversaryConfig(weight=0.1, start=2, ramp=3, width=8)
+    settings = TrainConfig(steps=6, engine=EngineConfig(learning_rate=1e-3), save_every=2)
+
+    def fresh() -> VaeTask:
+        weights = LossWeights(entropy_batches=4)
+        head = with_head(config, LFQ(bits=5))
+        return a_task(head, adversary=adversary, loss=weights, batch_pixels=1)
+
+    def stop_at_5(step: int, figures: dict[str, float]) -> None:
+        if step == 5:
+            raise Interrupted
+
+    whole = train(fresh(), settings, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(fresh(), settings, tmp_path / "cut", on_step=stop_at_5)
+    resumed = train(fresh(), settings, tmp_path / "cut")
+    assert load_autoencoder(resumed).codec == load_autoencoder(whole).codec
+    lines = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
+    assert ["adversary" in line for line in lines[0]] == [False, False, True, True, True, True]
+    published = load_file(resumed / "model.safetensors")
+    assert (
+        published.keys()
+        == new_autoencoder(with_head(config, LFQ(bits=5)), seed=0).state_dict().keys()
+    )
+
+
+def test_exported_codes_are_normalised(config: AutoencoderConfig, tmp_path: Path) -> None:
+    task = a_task(with_head(config, FSQ(levels=(8, 5, 3))))
+    task.export(tmp_path, dict(task.model.state_dict()))
+    model = load_autoencoder(tmp_path)
+    assert model.config.head == FSQ(levels=(8, 5, 3))
+    crops = [task._crop(clip, "statistics", images=False) for clip in task.clips]
+    videos = [model.encode_video(crop, fps=8) for crop in crops]
+    latents = np.concatenate([video.latents.reshape(3, -1) for video in videos], 1)
+    np.testing.assert_allclose(latents.mean(1), 0, atol=1e-3)
+    np.testing.assert_allclose(latents.std(1), 1, atol=1e-3)
+    assert all(len(np.unique(channel)) > 1 for channel in latents)
+    assert len(np.unique(model.indices(videos[0]))) > 1
+
+
+def test_what_is_left_out_is_said(config: AutoencoderConfig) -> None:
+    assert a_task(config).left_out == (
+        "perceptual: no file of weights",
+        "adversary: its weight is 0",
+    )
+    adversary = AdversaryConfig(weight=1, width=8)
+    assert a_task(config, adversary=adversary).left_out == ("perceptual: no file of weights",)
+    with pytest.raises(InputError, match=r"^perceptual: got 'nowhere.pth'"):
+        a_task(config, perceptual=Path("nowhere.pth"))
 
 
 def test_no_clips_is_said(config: AutoencoderConfig) -> None:
