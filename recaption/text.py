@@ -1,7 +1,11 @@
 """Text to embeddings for the denoiser: one vector a token, of as many tokens as the text has.
 
 captioner:FOLDER   the captioner's own unimodal text layers: small, knows the captions' words
-t5:FOLDER          a T5 or UMT5 encoder from a local transformers folder: knows the world
+t5:FOLDER          a T5 or UMT5 encoder from a local transformers folder (umt5:FOLDER is the same)
+clip:FOLDER        a CLIP text tower from a local transformers folder (text_pretrained.py)
+
+Texts of a call are computed together, sorted by length, and leave without padding: a text's
+embedding is the same alone, in any company and in any order, up to rounding in float32.
 
 L tokens of one text, D width, B texts, K padded length
 """
@@ -9,23 +13,21 @@ L tokens of one text, D width, B texts, K padded length
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from openreel.pipeline.clip import digest
-from openreel.pipeline.commit import sha256
 from openreel.pipeline.errors import InputError
+from openreel.recaption.ragged import Ids, States, read_together
 from openreel.recaption.weights import captioner_digest, load_captioner
 
 Embedding = npt.NDArray[np.float32]
 
-SPECS = "captioner:FOLDER, t5:FOLDER"
-T5_MODELS = ("t5", "umt5")
+SPECS = "captioner:FOLDER, t5:FOLDER, umt5:FOLDER, clip:FOLDER"
+_KINDS = ("captioner", "t5", "umt5", "clip")
 
 
 class TextEncoder(Protocol):
@@ -53,91 +55,82 @@ class TextEncoder(Protocol):
 def load_text_encoder(
     spec: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TextEncoder:
-    """The encoder of a spec. Raises InputError for an unknown kind or an unusable folder."""
+    """The encoder of a spec. Raises InputError for an unknown kind or an unusable folder.
+
+    dtype: of the weights of a pretrained encoder; other than float32 it is part of the identity.
+    """
+    kind, folder = _parsed(spec)
+    if kind == "captioner":
+        return CaptionerTextEncoder(folder, device)
+    from openreel.recaption.text_pretrained import ClipTextEncoder, T5TextEncoder
+
+    family = ClipTextEncoder if kind == "clip" else T5TextEncoder
+    return family(folder, device, dtype)
+
+
+def text_identity(spec: str) -> str:
+    """The identity of a spec's encoder in float32, from its files alone: no weights are loaded.
+
+    Raises InputError for an unknown kind or a folder that is none of an encoder.
+    """
+    kind, folder = _parsed(spec)
+    if kind == "captioner":
+        return _captioner_identity(folder)
+    from openreel.recaption.text_pretrained import pretrained_identity
+
+    return pretrained_identity(kind, folder, torch.float32)
+
+
+def _parsed(spec: str) -> tuple[str, Path]:
     kind, _, folder = spec.partition(":")
-    if not folder:
+    if kind not in _KINDS or not folder:
         raise InputError("text_encoder", spec, SPECS)
-    match kind:
-        case "captioner":
-            return CaptionerTextEncoder(Path(folder), device)
-        case "t5":
-            return T5TextEncoder(Path(folder), device, dtype)
-    raise InputError("text_encoder", spec, SPECS)
+    return kind, Path(folder)
+
+
+def _captioner_identity(folder: Path) -> str:
+    try:
+        return f"captioner:{captioner_digest(folder)}"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        accepted = f"a captioner's folder, with {Path(error.filename).name}"
+        raise InputError("text_encoder", str(folder), accepted) from error
 
 
 class CaptionerTextEncoder:
     """The unimodal half of a captioner's text layers, normalised to unit variance a token.
 
-    Causal, so a token's vector depends on the words up to it; the text's end, always last, has read
-    it all. A text longer than the context is read in several windows.
+    Causal, so a token's vector depends on the words up to it, and padding behind a text changes
+    none of them; the text's end, always last, has read it all. A text longer than the context is
+    read in several windows.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         captioner = load_captioner(folder, device)
-        self.model, self.tokenizer = captioner.model, captioner.tokenizer
-        self.device = device
-        self.dim = self.model.config.width
-        self.identity = f"captioner:{captioner_digest(folder)}"
-
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str]) -> list[Embedding]:
-        return [self._encode(self.tokenizer.words(text)) for text in texts]
-
-    def _encode(self, words: list[int]) -> Embedding:
-        room = self.tokenizer.context_length - 1
-        ids = [*words, self.tokenizer.end]
-        windows = [ids[i : i + room] for i in range(0, len(ids), room)]
-        start = self.tokenizer.start("dense")  # prompts are expanded into dense captions
-        tokens_LD = torch.cat([self._window([start, *window]) for window in windows])
-        embedding: Embedding = F.layer_norm(tokens_LD, (self.dim,)).float().cpu().numpy()
-        return embedding
-
-    def _window(self, ids: list[int]) -> Tensor:
-        """(L, D) of a window's ids but the first; later padding could change nothing."""
-        _, tokens_BLD = self.model.encode_text(torch.tensor([ids], device=self.device))
-        return tokens_BLD[0, 1:]
-
-    def num_unknown(self, text: str) -> int:
-        return self.tokenizer.num_unknown(text)
-
-
-class T5TextEncoder:
-    """The last hidden states of a T5-family encoder, end of text included."""
-
-    def __init__(
-        self, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        if not (folder / "config.json").is_file():
-            raise InputError("text_encoder", str(folder), "a folder with config.json")
         self.folder, self.device = folder, device
-        # Offline by construction: a folder that lacks a file is an error, never a download.
-        from transformers import AutoConfig, AutoTokenizer, T5EncoderModel, UMT5EncoderModel
-
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type not in T5_MODELS:
-            raise InputError("text_encoder", config.model_type, f"a model of {T5_MODELS}")
-        family = UMT5EncoderModel if config.model_type == "umt5" else T5EncoderModel
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model: Any = family.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype
-        )
-        self.model = model.to(device).eval()
-        self.dim = int(config.d_model)
+        self.model, self.tokenizer = captioner.model, captioner.tokenizer
+        self.dim = self.model.config.width
 
     @functools.cached_property
     def identity(self) -> str:
-        names = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".json"))
-        return f"t5:{digest(*(sha256(path) for path in names))}"
+        return _captioner_identity(self.folder)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[Embedding]:
-        if not texts:
-            return []
-        batch = self.tokenizer(list(texts), padding=True, return_tensors="pt").to(self.device)
-        out = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        states_BKD, mask_BK = out.last_hidden_state.float().cpu(), batch.attention_mask.bool().cpu()
-        return [row[mask].numpy() for row, mask in zip(states_BKD, mask_BK, strict=True)]
+        windows = [self._windows(text) for text in texts]
+        # Without the start of each window: the end of a text has read all that it has.
+        return read_together(windows, self._run, pad=self.tokenizer.pad, skip=1)
+
+    def _windows(self, text: str) -> list[list[int]]:
+        """Ids of each window of a text; the end of the text is the last id of the last one."""
+        room = self.tokenizer.context_length - 1
+        ids = [*self.tokenizer.words(text), self.tokenizer.end]
+        start = self.tokenizer.start("dense")  # prompts are expanded into dense captions
+        return [[start, *ids[i : i + room]] for i in range(0, len(ids), room)]
+
+    def _run(self, ids_BK: Ids, mask_BK: Ids) -> States:
+        _, tokens_BKD = self.model.encode_text(torch.from_numpy(ids_BK).to(self.device))
+        states_BKD: States = F.layer_norm(tokens_BKD, (self.dim,)).float().cpu().numpy()
+        return states_BKD
 
     def num_unknown(self, text: str) -> int:
-        ids: list[int] = self.tokenizer(text).input_ids
-        return ids.count(self.tokenizer.unk_token_id)
+        return self.tokenizer.num_unknown(text)

@@ -1,0 +1,350 @@
+"""Dense against short captions for the denoiser: `python -m tests.benchmarks.bench_dense`.
+
+Two arms on five seeds. Everything is the same – clips, latents, text encoder, model, first weights,
+steps, order, levels and noise – but the captions: the truth of the world's scenes in short, or
+dense. Then both get the demo's 24 prompts and the same noise, the short arm as they are and the
+dense arm as the expander makes them of its captions, as the product does; and the demo's checker
+judges the pixels.
+
+    clips    single objects, 48 x 48, 9 frames, with the world's own pans, pillars and textures
+    latents  principal components of blocks of 8 x 8 pixels and 1 or 4 frames: fixed, no autoencoder
+             to train, and what the checker sees of the true clips through them is printed
+    text     an untrained captioner's text layers, whose words are those of both arms
+
+Each finished (seed, arm) is kept in $OPENREEL_BENCH_DENSE (or a temporary folder), so that the same
+command goes on; two run at a time, a thread each.
+
+T H W frames, rows, columns   C channels   N frames of blocks   D values of a block
+"""
+
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from einops import rearrange
+
+from openreel.deploy.checker import PROMPTS, Summary, score, summarise
+from openreel.deploy.world import Description, describe, draw_scene, render
+from openreel.dit.conditioning import TaskMix
+from openreel.dit.config import DiTConfig
+from openreel.dit.engine import EngineConfig
+from openreel.dit.flow import RectifiedFlow, ShiftConfig
+from openreel.dit.model import DiT
+from openreel.dit.sample import Request, SampleConfig, sample
+from openreel.dit.train import DenoiserTask, DenoiserTaskConfig
+from openreel.dit.trainer import TrainConfig, train
+from openreel.dit.weights import Denoiser, load_dit
+from openreel.packing.loader import CaptionMix, PackLoader
+from openreel.packing.packer import PackerConfig
+from openreel.pipeline.commit import write_text
+from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.expand import OfflineExpander
+from openreel.recaption.text import load_text_encoder
+from openreel.recaption.text_store import FeatureReader
+from openreel.recaption.weights import new_captioner, save_captioner
+from openreel.vae.latent import LatentRow, LatentVideo
+from tests.benchmarks.timing import report
+
+Array = npt.NDArray[np.float32]
+Frames = npt.NDArray[np.uint8]
+
+ARMS = ("short", "dense")
+SEEDS = range(5)
+CLIPS = 600
+SIZE, NUM_FRAMES, FPS = (48, 48), 9, 10.0
+BLOCK, CHANNELS = 8, 32
+NOISES = 2
+"""videos of each prompt"""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an arm may spend; the same for both."""
+
+    steps: int = 1800
+    tokens: int = 384
+    """of a step, at most; a clip has 27"""
+    level_mean: float = 1.0
+    """of the logit of a noise level: what is asked for is decided where there is much noise"""
+    pooled_text: bool = True
+    learning_rate: float = 2e-3
+    dim: int = 128
+    depth: int = 4
+    guidance: float = 3.0
+
+
+class Components:
+    """Clips to latents and back: the principal components of the first frame's blocks, and of those
+    of four further frames; one scale for all, so that the loss is that of pixels."""
+
+    def __init__(self, videos: list[Frames]) -> None:
+        firsts, rests = zip(*map(blocks, videos), strict=True)
+        self.parts = [_components(np.concatenate(part)) for part in (firsts, rests)]
+        self.scale = float(np.std([self._raw(video) for video in videos]))
+
+    def _raw(self, video: Frames) -> Array:
+        """(C, T, H, W)"""
+        parts = zip(blocks(video), self.parts, strict=True)
+        rows = [(b - mean) @ basis_DC for b, (mean, basis_DC) in parts]
+        latents: Array = rearrange(np.concatenate(rows), "t h w c -> c t h w")
+        return latents
+
+    def encode(self, video: Frames) -> Array:
+        return (self._raw(video) / self.scale).astype(np.float32)
+
+    def decode(self, latents_CTHW: Array) -> Frames:
+        rows = rearrange(latents_CTHW * self.scale, "c t h w -> t h w c")
+        frames = [
+            rearrange(
+                part @ basis_DC.T + mean,
+                "t h w (a p q c) -> (t a) (h p) (w q) c",
+                a=length,
+                p=BLOCK,
+                q=BLOCK,
+            )
+            for part, length, (mean, basis_DC) in zip(
+                (rows[:1], rows[1:]), (1, 4), self.parts, strict=True
+            )
+        ]
+        pixels = (np.concatenate(frames) + 1) * 127.5
+        return np.clip(pixels, 0, 255).round().astype(np.uint8)
+
+
+def blocks(video: Frames) -> tuple[Array, Array]:
+    """The first frame's blocks and those of the rest, (T, H, W, D) with values from -1 to 1."""
+    values = video.astype(np.float32) / 127.5 - 1
+    first, rest = (
+        rearrange(v, "(t a) (h p) (w q) c -> t h w (a p q c)", a=a, p=BLOCK, q=BLOCK)
+        for v, a in ((values[:1], 1), (values[1:], 4))
+    )
+    return first, rest
+
+
+def _components(values: Array) -> tuple[Array, Array]:
+    """Mean (D,) and the first principal directions (D, C) of (N, H, W, D) blocks."""
+    values_ND = rearrange(values, "n h w d -> (n h w) d")
+    mean = values_ND.mean(0)
+    _, directions = np.linalg.eigh(np.cov((values_ND - mean).T))
+    return mean, directions[:, ::-1][:, :CHANNELS].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """The clips, as far as both arms share them."""
+
+    components: Components
+    latents: dict[str, Array]
+    said: dict[str, Description]
+
+
+def toy(count: int = CLIPS) -> Toy:
+    """The same clips for every seed and arm."""
+    scenes = [
+        draw_scene(0, ("dense", i), size=SIZE, fps=FPS, num_frames=NUM_FRAMES, num_objects=1)
+        for i in range(count)
+    ]
+    videos = [render(scene) for scene in scenes]
+    components = Components(videos)
+    return Toy(
+        components,
+        {f"{i:04}": components.encode(video) for i, video in enumerate(videos)},
+        {f"{i:04}": describe(scene) for i, scene in enumerate(scenes)},
+    )
+
+
+def ceiling(found: Toy) -> Summary:
+    """What the checker sees of the true clips through their latents."""
+    moving = {
+        i: said.short
+        for i, said in found.said.items()
+        if "moves" in said.short and "camera is still" in said.dense and "pillar" not in said.dense
+    }
+    shown = {i: found.components.decode(found.latents[i]) for i in moving}
+    return summarise(score(shown[i], said) for i, said in moving.items())
+
+
+def captioner_spec(found: Toy, folder: Path) -> str:
+    """An untrained captioner's text tower, with the words of both arms."""
+    corpus = [text for said in found.said.values() for text in (said.short, said.dense)]
+    captioner = new_captioner(corpus, seed=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = captioner.model.state_dict()
+    save_captioner(folder, captioner.model.config, captioner.tokenizer, weights)
+    return f"captioner:{folder}"
+
+
+def loader(
+    found: Toy, arm: str, seed: int, embed: Callable[[str], Array], budget: Budget
+) -> PackLoader:
+    """The clips with the captions of an arm; order and what is dropped depend on the seed alone."""
+    size = {"num_frames": NUM_FRAMES, "height": SIZE[1], "width": SIZE[0], "fps": FPS}
+    rows = [
+        LatentRow(clip_id=i, codec="components", shape=latents.shape, **size)
+        for i, latents in found.latents.items()
+    ]
+    captions = {
+        i: ClipCaptions(
+            clip_id=i, captions=(Caption(kind=arm, text=getattr(said, arm), source="world"),)
+        )
+        for i, said in found.said.items()
+    }
+    return PackLoader(
+        rows,
+        captions,
+        read=lambda row: LatentVideo(
+            latents=found.latents[row.clip_id], codec="components", **size
+        ),
+        embed=embed,
+        patch=(1, 2, 2),
+        packer=PackerConfig(max_tokens=budget.tokens, look_ahead=64),
+        mix=CaptionMix(**{**dict.fromkeys(("original", *ARMS), 0.0), arm: 1.0}),
+        seed=seed,
+    )
+
+
+def run_arm(seed: int, arm: str, folder: Path, budget: Budget) -> dict[str, Any]:
+    """Train, generate, judge; the same numbers on every call."""
+    started = time.process_time()
+    found = toy()
+    encoder = load_text_encoder(captioner_spec(found, folder / "text"))
+    embed = FeatureReader(encoder.encode)
+    flow = RectifiedFlow(predicts="data")
+    shift = ShiftConfig(base_tokens=8)
+    none = TaskMix(image=0, prefix=0, suffix=0, both_ends=0)
+    task_config = DenoiserTaskConfig(
+        seed=seed, level_mean=budget.level_mean, flow=flow, shift=shift, tasks=none
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dit = DiT(
+            DiTConfig(
+                latent_channels=CHANNELS,
+                text_dim=encoder.dim,
+                dim=budget.dim,
+                depth=budget.depth,
+                num_heads=4,
+                pooled_text=budget.pooled_text,
+                shape_condition=True,
+            )
+        )
+    task = DenoiserTask(dit, loader(found, arm, seed, embed, budget), task_config, card={})
+    engine = EngineConfig(learning_rate=budget.learning_rate, warmup_steps=20)
+    config = TrainConfig(steps=budget.steps, engine=engine, ema_decay=0.98, save_every=200, keep=1)
+    model = load_dit(train(task, config, folder / "run"))
+    dense = sorted({said.dense for said in found.said.values()})
+    expander = OfflineExpander(dense)
+    prompts = {
+        p: p if arm == "short" else expander.expand(p, seed=i).text for i, p in enumerate(PROMPTS)
+    }
+    summary = judged(found, model, prompts, embed, budget)
+    return {
+        "seed": seed,
+        "arm": arm,
+        **asdict(summary),
+        "mean": (summary.colour + summary.shape + summary.direction) / 3,
+        "cpu_seconds": round(time.process_time() - started),
+        "example": prompts[PROMPTS[0]],
+    }
+
+
+def judged(
+    found: Toy,
+    model: Denoiser,
+    prompts: dict[str, str],
+    embed: Callable[[str], Array],
+    budget: Budget,
+) -> Summary:
+    """The checker's shares over NOISES videos of each prompt; the noise is the same for both."""
+    asked = [(prompt, n) for prompt in prompts for n in range(NOISES)]
+    shape = next(iter(found.latents.values())).shape[1:]
+    requests = [
+        Request(
+            name=f"{prompt} {n}",
+            seed=0,
+            size=shape,
+            fps=FPS,
+            text=embed(prompts[prompt]),
+            negative=embed(""),
+        )
+        for prompt, n in asked
+    ]
+    sampling = SampleConfig(steps=16, guidance=budget.guidance)
+    videos = [found.components.decode(latents) for latents in sample(model, requests, sampling)]
+    return summarise(score(v, prompt) for v, (prompt, _) in zip(videos, asked, strict=True))
+
+
+def kept(seed: int, arm: str, root: Path, budget: Budget) -> dict[str, Any]:
+    """The result of a seed and arm, from its file or from a process of its own."""
+    place = root / f"{seed}-{arm}"
+    result = place / "result.json"
+    if not result.exists():
+        command = [sys.executable, "-m", "tests.benchmarks.bench_dense", str(seed), arm, str(place)]
+        one = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=one, stdout=sys.stderr)
+    found: dict[str, Any] = json.loads(result.read_text())
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    return found
+
+
+def rows_of(results: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """What is printed: mean and spread over the seeds, and the paired difference."""
+    rows = []
+    for measure in ("mean", "colour", "shape", "direction", "all"):
+        values = {arm: [r[measure] for r in results if r["arm"] == arm] for arm in ARMS}
+        told = {
+            arm: f"{statistics.mean(v):.3f} ± {statistics.stdev(v):.3f} "
+            f"({min(v):.2f} to {max(v):.2f})"
+            for arm, v in values.items()
+        }
+        apart = [d - s for s, d in zip(values["short"], values["dense"], strict=True)]
+        won = sum(a > 0 for a in apart)
+        figure = f"{told['dense']}; {statistics.mean(apart):+.3f} ± {statistics.stdev(apart):.3f}"
+        figure += f", higher on {won} of {len(apart)} seeds"
+        rows.append((f"{measure}, dense captions", f"short: {told['short']}", figure))
+    return rows
+
+
+def main() -> None:
+    budget = Budget()
+    code = json.dumps([asdict(budget), CLIPS, SIZE, NUM_FRAMES, BLOCK, CHANNELS, NOISES])
+    begun = hashlib.sha256(code.encode()).hexdigest()[:8]
+    default = str(Path(tempfile.gettempdir()) / "openreel-bench-dense")
+    root = Path(os.environ.get("OPENREEL_BENCH_DENSE", default)) / begun
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(kept, seed, arm, root, budget) for seed in SEEDS for arm in ARMS]
+        results = [job.result() for job in jobs]
+    seen = ceiling(toy())
+    top = f"{(seen.colour + seen.shape + seen.direction) / 3:.3f}"
+    spent = statistics.mean(r["cpu_seconds"] for r in results)
+    report(
+        "dense",
+        [
+            *rows_of(results),
+            ("mean, the true clips through their latents", "", top),
+            ("CPU seconds of an arm", "", f"{spent:.0f}"),
+        ],
+    )
+
+
+def one(seed: str, arm: str, folder: str) -> None:
+    """One seed and arm, in this process."""
+    torch.set_num_threads(1)
+    place = Path(folder)
+    write_text(place / "result.json", json.dumps(run_arm(int(seed), arm, place, Budget())))
+
+
+if __name__ == "__main__":
+    one(*sys.argv[1:]) if sys.argv[1:] else main()
