@@ -5,6 +5,7 @@ then reads only its own: pack k belongs to rank k mod world_size. So N ranks wit
 one rank with N packs see the same step, and the state is the same few numbers everywhere.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,22 +18,28 @@ from openreel.packing.packer import Item, Packer, PackerConfig
 from openreel.packing.patches import Patch, patch_grid, patchify, positions, valid_values
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator, uniform
-from openreel.recaption.caption import KINDS, ClipCaptions
+from openreel.recaption.caption import Caption, ClipCaptions
 from openreel.vae.latent import LatentRow, LatentVideo
 
 Features = npt.NDArray[np.float32]
+
+GIVEN = "manifest"
+"""the source of captions that came with the files"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionMix:
     """How often each kind of caption is drawn for an example, and how often none.
 
-    DALL-E 3 trains on 95 % synthetic captions and 5 % original ones.
+    DALL-E 3 trains on 95 % synthetic captions and 5 % original ones. The share of originals holds
+    for every clip that has both; a kind that a clip lacks leaves its share to the other.
     """
 
     original: float = 0.05
+    """of texts that came with the file, whatever their kind"""
     short: float = 0.35
     dense: float = 0.60
+    """of a captioner's texts; of several captioners the newest whose caption passed the checks"""
     dropped: float = 0.1
     """share of examples that get the empty prompt, for classifier-free guidance"""
 
@@ -43,21 +50,59 @@ class CaptionMix:
         if not 0 <= self.dropped < 1:
             raise InputError("dropped", self.dropped, "0 <= dropped < 1")
 
-    def usable(self, captions: ClipCaptions) -> dict[str, str]:
-        """Kind -> text of the captions that can be drawn."""
-        found = {kind: captions.of_kind(kind) for kind in KINDS if getattr(self, kind) > 0}
-        return {kind: caption.text for kind, caption in found.items() if caption is not None}
+    def usable(self, captions: ClipCaptions) -> dict[Caption, float]:
+        """The captions that can be drawn -> the share of each; together 1, or none at all."""
+        given: dict[Caption, float] = {}
+        written: dict[str, Caption] = {}
+        for caption in captions.captions:
+            if caption.flaw or not caption.whole or not caption.text:
+                continue
+            own = caption.source == GIVEN or caption.kind == "original"
+            share = 1.0 if caption.kind == "original" else getattr(self, caption.kind)
+            if not own and share:
+                written[caption.kind] = caption
+            elif own and (share or self.original):
+                given[caption] = share
+        synthetic = {caption: getattr(self, kind) for kind, caption in written.items()}
+        original = self.original if synthetic else 1.0
+        parts = ((given, original if given else 0.0), (synthetic, 1 - original if given else 1.0))
+        return {
+            caption: total * weight
+            for weights, total in parts
+            for caption, weight in _normalised(weights).items()
+            if total * weight > 0
+        }
 
-    def draw(self, captions: ClipCaptions, seed: int, epoch: int) -> str:
-        """One text for one example; kinds that a clip lacks leave their share to the others."""
+    def drawn(self, captions: ClipCaptions, seed: int, epoch: int) -> Caption | None:
+        """The caption of one example, by keyed randomness; None: the empty prompt."""
         key = (captions.clip_id, epoch)
         if uniform(seed, "drop caption", *key) < self.dropped:
-            return ""
-        present = self.usable(captions)
-        shares = np.array([getattr(self, kind) for kind in present])
-        place = uniform(seed, "caption kind", *key) * shares.sum()
-        index = int(np.searchsorted(np.cumsum(shares), place, side="right"))
-        return list(present.values())[min(index, len(present) - 1)]
+            return None
+        shares = self.usable(captions)
+        place = uniform(seed, "caption kind", *key)
+        index = int(np.searchsorted(np.cumsum(list(shares.values())), place, side="right"))
+        return list(shares)[min(index, len(shares) - 1)]
+
+    def draw(self, captions: ClipCaptions, seed: int, epoch: int) -> str:
+        """The text of one example."""
+        caption = self.drawn(captions, seed, epoch)
+        return "" if caption is None else caption.text
+
+
+def _normalised(weights: Mapping[Caption, float]) -> dict[Caption, float]:
+    """Shares with a sum of 1; all alike where none has any weight."""
+    total = sum(weights.values())
+    return {c: w / total if total else 1 / len(weights) for c, w in weights.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportions:
+    """What a dataset's captions are, and what training sees of them: "dense videococa" -> share."""
+
+    stored: dict[str, float]
+    """of the clips, those that have such a caption and it can be used"""
+    drawn: dict[str, float]
+    """of the first epoch's examples; "none" is the empty prompt"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +198,20 @@ class PackLoader:
             epoch=item.epoch,
         )
 
+    def proportions(self) -> Proportions:
+        """How the captions of all ranks' samples are spread over kinds and sources."""
+        stored: Counter[str] = Counter()
+        drawn: Counter[str] = Counter()
+        for row in self.rows:
+            said = self.captions[row.clip_id]
+            stored.update({_name(caption) for caption in self.mix.usable(said)})
+            drawn[_name(self.mix.drawn(said, self.seed, epoch=0))] += 1
+        count = len(self.rows)
+        return Proportions(
+            stored={name: n / count for name, n in sorted(stored.items())},
+            drawn={name: n / count for name, n in sorted(drawn.items())},
+        )
+
     def state(self) -> dict[str, Any]:
         """JSON-serialisable; the same on every rank and for every world size."""
         waiting = tuple((w.epoch, self.index[w.sample_id]) for w in self.packer.waiting)
@@ -168,6 +227,10 @@ class PackLoader:
     def __iter__(self) -> Iterator[PackedBatch]:
         while True:
             yield self.next_batch()
+
+
+def _name(caption: Caption | None) -> str:
+    return "none" if caption is None else f"{caption.kind} {caption.source}"
 
 
 def _size(row: LatentRow) -> tuple[int, int, int]:

@@ -59,9 +59,11 @@ def fingerprint_of(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def tables_of(dataset: Path) -> list[Path]:
-    """The folders of all tables of a dataset: curation's in their order, then others by name."""
+    """The folders of all tables of a dataset: curation's in their order, then others by name. Some
+    stations have a table for each of several makers, in one folder more."""
     order = (SOURCES, VIDEOS, CLIPS)
-    found = [header.parent for header in sorted(dataset.glob(f"*/{table.HEADER}"))]
+    headers = [h for depth in ("*", "*/*") for h in dataset.glob(f"{depth}/{table.HEADER}")]
+    found = [header.parent for header in sorted(headers)]
     return sorted(found, key=lambda f: order.index(f.name) if f.name in order else len(order))
 
 
@@ -70,7 +72,8 @@ def _rows_of_clip(dataset: Path, clip_id: str) -> list[Link]:
     made: list[Link] = []
     for folder in reversed(tables_of(dataset)):
         if table.key_of(folder) == "clip_id":
-            made += _links(dataset, folder.name, "clip_id", [clip_id])
+            name = folder.relative_to(dataset).as_posix()
+            made += _links(dataset, name, "clip_id", [clip_id])
     return made
 
 

@@ -4,7 +4,8 @@
 
 A row is in the table before anyone hears of it, so that a crash costs the work in flight and no
 more; the same call again goes on. A row function may raise: MediaError is a verdict on the row
-(rejected), anything else is a failure (failed) that retry_failed tries again.
+(rejected), anything else is a failure (failed) that retry_failed tries again. One that takes
+several rows at a time (batches.py) gives each row its own verdict all the same.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from openreel.pipeline import table
+from openreel.pipeline.batches import Batched, in_batches
 from openreel.pipeline.clip import Row, Status, Verdict
 from openreel.pipeline.cluster import start_ray, usable
 from openreel.pipeline.errors import InputError, MediaError
@@ -46,8 +48,9 @@ class Stage(Generic[In, Out]):
     record: type[Out]
     fingerprint: Mapping[str, object]
     """every setting that the output depends on; a resume with another one is refused"""
-    build: Callable[[], Callable[[In], Out]]
-    """picklable; called in each worker, where models are loaded, and returns the row function"""
+    build: Callable[[], Callable[[In], Out] | Batched[In, Out]]
+    """picklable; called in each worker, where models are loaded, and returns the row function, or
+    one for several rows at a time"""
     holds_model: bool = False
     """True: few long-lived workers that build once; False: a short task per block"""
     num_cpus: float = 1.0
@@ -55,8 +58,12 @@ class Stage(Generic[In, Out]):
     rows_per_block: int = 4
     """rows that a worker is handed at a time, at most: Ray takes a tenth of a second between two"""
     commit_block: bool = False
-    """True: a block is committed as one, for cheap rows; False: each row as soon as it is done, so
-    that a lost worker costs the row in its hands"""
+    """True: a block is committed as one, for cheap rows; False: each row (or batch) as soon as it
+    is done, so that a lost worker costs what is in its hands"""
+    batch: int = 1
+    """rows that a function for several takes at a time, at most"""
+    max_workers: int | None = None
+    """at most; None: as many as there are processors for"""
 
 
 def run_stage(
@@ -189,8 +196,10 @@ def _run(
     workers = max(1, int(usable("CPU") / stage.num_cpus))
     if stage.num_gpus:
         workers = max(1, min(workers, int(usable("GPU") / stage.num_gpus)))
-    # Small enough that the last blocks end nearly together.
-    rows_per_block = min(stage.rows_per_block, max(1, len(jobs) // (4 * workers)))
+    workers = min(workers, stage.max_workers or workers)
+    # Small enough that the last blocks end nearly together, and yet a batch if there are so many.
+    batch = min(stage.batch, -(-len(jobs) // workers))
+    rows_per_block = min(stage.rows_per_block, max(1, len(jobs) // (4 * workers), batch))
     if stage.commit_block:
         rows_per_block = stage.rows_per_block
     blocks = len(jobs) if alone else -(-len(jobs) // rows_per_block)
@@ -252,15 +261,26 @@ class _Worker:
             return _packed(_Done(error=self.error))
         try:
             jobs = [pickle.loads(job) for job in batch["job"]]
-            size = len(jobs) if self.stage.commit_block else 1
             rows = []
-            for start in range(0, len(jobs), size):
-                done = [_row(self.stage, self.function, j) for j in jobs[start : start + size]]
+            for done in self._done(jobs):
                 table.append(self.folder, done)
                 rows += done
         except Exception as error:
             return _packed(_Done(error=error))
         return _packed(_Done(verdicts=tuple((_key(self.stage, r), r.status) for r in rows)))
+
+    def _done(self, jobs: Sequence[_Job[Any]]) -> Iterator[list[Any]]:
+        """The rows of the jobs, in the portions in which they are committed."""
+        stage, function = self.stage, self.function
+        portions: Iterator[list[Any]]
+        if isinstance(function, Batched):
+            found = in_batches(function, [job.row for job in jobs], stage.batch)
+            portions = ([_settled(stage, jobs[i], out) for i, out in some] for some in found)
+        else:
+            portions = ([_row(stage, function, job)] for job in jobs)
+        if stage.commit_block:
+            portions = iter([[row for portion in portions for row in portion]])
+        return portions
 
 
 def _work(batch: Mapping[str, Any], stage: Stage[Any, Any], folder: Path) -> dict[str, list[bytes]]:
@@ -274,12 +294,22 @@ def _packed(done: _Done) -> dict[str, list[bytes]]:
 def _row(stage: Stage[In, Out], function: Callable[[In], Out], job: _Job[In]) -> Out:
     """The row's output with its verdict filled in, whatever the row function does."""
     try:
-        out = function(job.row)
-    except MediaError as error:
-        return _tombstone(stage, job, "rejected", str(error))
+        return _settled(stage, job, function(job.row))
     except Exception as error:
-        return _tombstone(stage, job, "failed", f"{type(error).__name__}: {error}")
-    return dataclasses.replace(out, stage=stage.name, attempt=job.attempt, version=version())
+        return _settled(stage, job, error)
+
+
+def _settled(stage: Stage[In, Out], job: _Job[In], found: Out | Exception) -> Out:
+    """The row of an output, or of what was raised in its stead."""
+    match found:
+        case MediaError():
+            return _tombstone(stage, job, "rejected", str(found))
+        case Exception():
+            return _tombstone(stage, job, "failed", f"{type(found).__name__}: {found}")
+        case out:
+            return dataclasses.replace(
+                out, stage=stage.name, attempt=job.attempt, version=version()
+            )
 
 
 def _tombstone(stage: Stage[In, Out], job: _Job[In], status: Status, reason: str) -> Out:

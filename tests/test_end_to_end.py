@@ -16,6 +16,7 @@ import pytest
 from openreel.pipeline import table
 from openreel.pipeline.clip import Clip, Source, Video
 from openreel.recaption.caption import ClipCaptions
+from openreel.recaption.tables import caption_tables
 from openreel.vae.latent import LatentRow
 
 TABLES = {
@@ -35,8 +36,10 @@ def tables(output: Path) -> dict[str, dict[str, str]]:
     """Key -> status of every row of every table."""
     found = {}
     for name, record in TABLES.items():
-        rows = table.read(output / "dataset" / name, record)
-        key = table.key_of(output / "dataset" / name)
+        folder = output / "dataset" / name
+        if record is ClipCaptions:
+            (folder,) = caption_tables(output / "dataset")
+        rows, key = table.read(folder, record), table.key_of(folder)
         found[name] = {str(getattr(row, key)): row.status for row in rows}
     return found
 

@@ -125,6 +125,66 @@ def test_the_mix_is_drawn_in_its_shares_and_by_key_alone() -> None:
     assert mix.draw(both, seed=0, epoch=7) == mix.draw(both, seed=0, epoch=7)
 
 
+def said(*captions: tuple[str, str], flaw: str = "", clip_id: str = "a") -> ClipCaptions:
+    """(source, text) of captions whose kind is the text's first word."""
+    kept = [
+        Caption(kind=text.split()[0], text=text, source=source, flaw=flaw)
+        for source, text in captions
+    ]
+    return ClipCaptions(clip_id=clip_id, captions=tuple(kept))
+
+
+def shares(captions: ClipCaptions, mix: CaptionMix) -> dict[str, float]:
+    return {caption.text: share for caption, share in mix.usable(captions).items()}
+
+
+def test_originals_have_their_share_wherever_a_clip_has_both() -> None:
+    mix, own = CaptionMix(), ("manifest", "original o")
+    assert shares(said(own, ("vlm", "dense d")), mix) == pytest.approx(
+        {"original o": 0.05, "dense d": 0.95}
+    )
+    # What came with the file is original, whatever its kind, and fills in where there is no other.
+    given = (("manifest", "short g"), ("manifest", "dense g"))
+    both = shares(said(*given, ("vlm", "short s"), ("vlm", "dense d")), mix)
+    assert both["short g"] + both["dense g"] == pytest.approx(0.05)
+    assert both["short s"] / both["dense d"] == pytest.approx(0.35 / 0.60)
+    assert sum(both.values()) == pytest.approx(1)
+    alone = shares(said(*given), mix)
+    assert alone["dense g"] == pytest.approx(0.60 / 0.95)
+    assert shares(said(*given), CaptionMix(original=0, short=1, dense=0)) == {"short g": 1}
+    assert shares(said(own), CaptionMix(original=0, short=1, dense=0)) == {"original o": 1}
+
+
+def test_of_several_captioners_the_newest_usable_caption_is_drawn() -> None:
+    mix = CaptionMix()
+    old, new = said(("a", "dense old")), said(("b", "dense new"))
+    flawed = said(("b", "dense bad"), flaw="empty")
+    windows = ClipCaptions(
+        clip_id="a", captions=(Caption(kind="dense", text="part", source="b", whole=False),)
+    )
+
+    def together(*rows: ClipCaptions) -> ClipCaptions:
+        return ClipCaptions(clip_id="a", captions=tuple(c for r in rows for c in r.captions))
+
+    assert shares(together(old, new), mix) == {"dense new": 1}
+    assert shares(together(old, flawed, windows), mix) == {"dense old": 1}
+    assert shares(together(flawed, windows), mix) == {}
+
+
+def test_the_proportions_that_are_stored_and_drawn_are_told() -> None:
+    packs = loader(mix=CaptionMix(original=0.0, short=0.5, dense=0.5, dropped=0.25))
+    told = packs.proportions()
+    assert told.stored == {"dense t": 1.0, "short t": 1.0}
+    assert told == loader(rank=1, world_size=2, mix=packs.mix).proportions()
+    seen: Counter[str] = Counter()
+    texts = {r.clip_id: packs.mix.draw(packs.captions[r.clip_id], 3, 0) for r in packs.rows}
+    seen.update(text.split()[0] if text else "none" for text in texts.values())
+    assert told.drawn == {
+        name if name == "none" else f"{name} t": n / len(packs.rows) for name, n in seen.items()
+    }
+    assert len(seen) == 3
+
+
 def test_long_samples_are_listed_not_lost_silently() -> None:
     packs = loader(max_tokens=64)
     assert packs.too_long

@@ -52,7 +52,7 @@ def dataset(tmp_path: Path) -> Path:
         (SOURCES, "key", sources),
         (VIDEOS, "video_id", videos),
         (CLIPS, "clip_id", clips),
-        ("captions", "clip_id", said),
+        ("captions/0001-vlm-00000000", "clip_id", said),
     ):
         table.create(dataset / name, stage=name, key=key, fingerprint={"of": name})
         table.append(dataset / name, rows)  # type: ignore[arg-type]
@@ -91,9 +91,15 @@ def by_name(links: list[Link]) -> dict[str, list[dict[str, object]]]:
 def test_a_clip_leads_back_to_every_file_with_its_bytes(dataset: Path) -> None:
     clip = first_clip(dataset)
     links = lineage(dataset, clip.clip_id)
-    assert [link.table for link in links] == ["captions", CLIPS, VIDEOS, SOURCES, SOURCES]
+    assert [link.table for link in links] == [
+        "captions/0001-vlm-00000000",
+        CLIPS,
+        VIDEOS,
+        SOURCES,
+        SOURCES,
+    ]
     found = by_name(links)
-    assert found["captions"][0]["text"] == f"about {clip.video_id}"
+    assert found["captions/0001-vlm-00000000"][0]["text"] == f"about {clip.video_id}"
     assert found[CLIPS][0]["span"] == "1.000 s to 3.000 s by the file's own clock"
     assert found[VIDEOS][0]["fps"] == 25.0
     assert found[VIDEOS][0]["pts"] == "100 numbers"
