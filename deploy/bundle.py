@@ -3,7 +3,8 @@
 denoiser/       the diffusion transformer
 autoencoder/    latents to pixels
 captioner/      its text tower reads the prompts (absent when a T5 folder does)
-expander.json   the dense captions whose style short prompts are expanded into
+expander/       the model that expands prompts (absent where the grammar does)
+expander.json   the captions whose style short prompts are expanded into
 bundle.json     which text encoder, and the identities that must match
 """
 
@@ -11,22 +12,22 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from openreel.deploy.expanders import OWN, ExpandOptions, expander_of
 from openreel.deploy.sizes import Costs
 from openreel.dit.sample import SampleConfig
 from openreel.dit.weights import Denoiser, load_dit
 from openreel.pipeline.commit import committed_folder
 from openreel.pipeline.errors import InputError
-from openreel.recaption.expand import OfflineExpander
+from openreel.recaption.expander_model import Style
+from openreel.recaption.expansion import GuardedExpander
+from openreel.recaption.pairs import Pair
 from openreel.recaption.text import TextEncoder, load_text_encoder
-from openreel.vae.model import Autoencoder
-from openreel.vae.weights import load_autoencoder
-
-CORPUS_SIZE = 2000
-"""dense captions kept for the expander"""
+from openreel.vae.codec import Codec, folder_of, load_codec
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class Bundle:
     """Everything loaded and checked against one another."""
 
     denoiser: Denoiser
-    autoencoder: Autoencoder
+    autoencoder: Codec
     text_encoder: TextEncoder
-    expander: OfflineExpander
     sample: SampleConfig
     """how it is sampled by default"""
     folder: Path
+
+    @cached_property
+    def expander(self) -> GuardedExpander:
+        """Its own if it has one, else the grammar."""
+        return expander_of(ExpandOptions(), self.folder)
 
     @property
     def costs(self) -> Costs:
@@ -57,23 +62,28 @@ def write_bundle(
     folder: Path,
     *,
     denoiser: Path,
-    autoencoder: Path,
+    autoencoder: str | Path,
     text_encoder: str,
     corpus: Sequence[str],
     sample: SampleConfig,
+    pairs: Sequence[Pair] = (),
+    expander: Path | None = None,
 ) -> None:
     """Copy the parts into one committed folder; a captioner named as text encoder comes along.
 
-    sample: how videos are sampled unless somebody asks for something else.
+    corpus: dense captions. pairs: of a short and a dense one, to show a language model the style.
+    expander: a folder that `openreel train expander` wrote. sample: how videos are sampled unless
+    somebody asks for something else.
     """
     kind, _, text_folder = text_encoder.partition(":")
     with committed_folder(folder) as scratch:
         shutil.copytree(denoiser, scratch / "denoiser")
-        shutil.copytree(autoencoder, scratch / "autoencoder")
+        shutil.copytree(folder_of(autoencoder), scratch / "autoencoder")
         if kind == "captioner":
             shutil.copytree(text_folder, scratch / "captioner")
-        kept = sorted(set(corpus))[:CORPUS_SIZE]
-        (scratch / "expander.json").write_text(json.dumps(kept, indent=0))
+        if expander is not None:
+            shutil.copytree(expander, scratch / OWN)
+        Style.of(corpus, pairs).write(scratch)
         spec = "captioner" if kind == "captioner" else text_encoder
         described = {"text_encoder": spec, "sample": asdict(sample)}
         (scratch / "bundle.json").write_text(json.dumps(described))
@@ -86,7 +96,6 @@ def load_bundle(folder: Path) -> Bundle:
     """
     try:
         described = json.loads((folder / "bundle.json").read_text())
-        corpus = json.loads((folder / "expander.json").read_text())
         spec, config = described["text_encoder"], SampleConfig(**described["sample"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -96,13 +105,13 @@ def load_bundle(folder: Path) -> Bundle:
     device = "cuda" if cuda else "cpu"
     denoiser = load_dit(folder / "denoiser")
     denoiser.dit.to(device, torch.bfloat16 if cuda else torch.float32)
-    autoencoder = load_autoencoder(folder / "autoencoder", device)
+    autoencoder = load_codec(folder / "autoencoder", device)
     spec = f"captioner:{folder / 'captioner'}" if spec == "captioner" else spec
     text = load_text_encoder(spec, device=device)
     for name, own in (("codec", autoencoder.codec), ("text_encoder", text.identity)):
         if denoiser.card[name] != own:
             raise InputError(name, own, f"{denoiser.card[name]}, which the denoiser was trained on")
-    return Bundle(denoiser, autoencoder, text, OfflineExpander(corpus), config, folder)
+    return Bundle(denoiser, autoencoder, text, config, folder)
 
 
 def load_costs(folder: Path) -> Costs:
@@ -113,9 +122,9 @@ def load_costs(folder: Path) -> Costs:
         raise InputError(
             "model", str(folder), f"a bundle, such as `openreel demo` writes ({error})"
         ) from error
-    from openreel.vae.weights import load_config
+    from openreel.vae.codec import load_shape
 
-    pixels = load_config(folder / "autoencoder")
+    pixels = load_shape(folder / "autoencoder")
     return Costs(
         time_factor=pixels.time_factor,
         space_factor=pixels.space_factor,

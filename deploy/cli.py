@@ -14,7 +14,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from openreel.deploy import verbs, verbs_generate, verbs_text, verbs_train
+from openreel.deploy import (
+    verbs,
+    verbs_eval,
+    verbs_eval_vae,
+    verbs_expand,
+    verbs_generate,
+    verbs_text,
+    verbs_train,
+)
 from openreel.pipeline.errors import InputError, MediaError, Stopped
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -26,6 +34,12 @@ Train = (
     Annotated[verbs_train.TrainCaptioner, tyro.conf.subcommand("captioner")]
     | Annotated[verbs_train.TrainVae, tyro.conf.subcommand("vae")]
     | Annotated[verbs_train.TrainDit, tyro.conf.subcommand("dit")]
+    | Annotated[verbs_train.TrainExpander, tyro.conf.subcommand("expander")]
+)
+
+Eval = (
+    Annotated[verbs_eval.EvalCaptions, tyro.conf.subcommand("captions")]
+    | Annotated[verbs_eval_vae.EvalVae, tyro.conf.subcommand("vae")]
 )
 
 
@@ -38,8 +52,11 @@ Verbs = (
     | _verb(verbs.Demo, "demo")
     | _verb(verbs.Curate, "curate")
     | _verb(verbs_text.Recaption, "recaption")
+    | _verb(verbs_text.Embed, "embed")
     | _verb(verbs.Encode, "encode")
     | _verb(verbs_train.Train, "train")
+    | _verb(verbs_eval_vae.Eval, "eval")
+    | _verb(verbs_expand.Expand, "expand")
     | _verb(verbs_generate.Generate, "generate")
     | _verb(verbs_generate.Decode, "decode")
     | _verb(verbs.Inspect, "inspect")
@@ -101,6 +118,9 @@ def parse(argv: list[str]) -> verbs.Run:
         )
         bound: verbs.Run = command.bind(overridden)
         return bound
+    if argv[:1] == ["eval"] and argv[1:]:
+        judged: verbs.Run = _tyro(Eval, "openreel eval", argv[1:]).run
+        return judged
     if not argv or argv[0] in ("-h", "--help"):
         argv = ["--help"]
     verb: verbs.Run = _tyro(Verbs, "openreel", argv, description=__doc__).run

@@ -46,7 +46,7 @@ from openreel.pipeline.errors import MediaError
 from openreel.pipeline.media import Frames, Span, probe, read_clip, read_frames
 from openreel.pipeline.report import report
 from openreel.recaption.caption import Caption, ClipCaptions
-from openreel.recaption.run import SOURCE
+from openreel.recaption.coca_writer import SOURCE
 from openreel.vae.latent import LatentRow
 from openreel.vae.run import read_latent
 from openreel.vae.weights import load_autoencoder

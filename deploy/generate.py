@@ -29,7 +29,7 @@ from openreel.dit.sample import Request, SampleConfig, sample
 from openreel.pipeline.commit import committed_file, sha256, write_text
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import write_video
-from openreel.recaption.expand import Expansion
+from openreel.recaption.expansion import Expansion
 from openreel.vae.latent import LatentVideo
 
 
@@ -40,7 +40,8 @@ class Order:
     prompt: str
     plan: Plan
     seed: int
-    expand: bool = True
+    expansion: Expansion | None = None
+    """made beforehand, or None: by the bundle's expander"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,15 +116,7 @@ def generate(
 
 
 def _expansion(bundle: Bundle, order: Order) -> Expansion:
-    if order.expand:
-        return bundle.expander.expand(order.prompt, seed=order.seed)
-    return Expansion(
-        original=order.prompt,
-        text=order.prompt,
-        backend="off",
-        status="unchanged",
-        seed=order.seed,
-    )
+    return order.expansion or bundle.expander.expand(order.prompt, seed=order.seed)
 
 
 def _request(bundle: Bundle, order: Order, expansion: Expansion) -> Request:

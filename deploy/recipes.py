@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from openreel.dit.attention import Backend
@@ -26,8 +27,12 @@ from openreel.packing.plan import FULL, Window
 from openreel.pipeline.curate import CurateConfig
 from openreel.pipeline.duplicates import DuplicateConfig
 from openreel.pipeline.errors import InputError
+from openreel.recaption.expander_model import ExpanderSizes
+from openreel.recaption.expander_train import ExpanderTrainConfig
 from openreel.recaption.run import RecaptionConfig
 from openreel.recaption.train import CaptionerTrainConfig
+from openreel.recaption.videococa import VideoCoCaConfig
+from openreel.recaption.videococa import tiny as tiny_captioner
 from openreel.vae.config import AutoencoderConfig, base, tiny
 from openreel.vae.losses import LossWeights
 from openreel.vae.run import EncodeConfig
@@ -40,6 +45,11 @@ class CaptionerRecipe:
 
     task: CaptionerTrainConfig
     train: TrainConfig
+    model: VideoCoCaConfig = field(default_factory=tiny_captioner)
+    """sizes of a new captioner; its vocabulary and context are those of the captions"""
+    init: Path | None = None
+    """a captioner's folder to go on from, with its sizes and words, as in DALL-E 3's fine-tunings:
+    --init FOLDER --task.kinds short, and once more with dense"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,18 @@ class DenoiserRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpanderRecipe:
+    """`openreel train expander`"""
+
+    task: ExpanderTrainConfig
+    train: TrainConfig
+    model: ExpanderSizes = field(default_factory=ExpanderSizes)
+    """of a new model"""
+    init: Path | None = None
+    """the folder of a chat model to go on from, instead of a new one"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorldConfig:
     """How much of the procedural world the demo renders; clips with captions to learn from."""
 
@@ -94,6 +116,7 @@ class Recipe:
     encode: EncodeConfig
     denoiser: DenoiserRecipe
     sample: SampleConfig
+    expander: ExpanderRecipe
 
 
 def described(config: Any) -> dict[str, Any]:
@@ -134,8 +157,9 @@ def demo() -> Recipe:
         curate=CurateConfig(duplicates=DuplicateConfig(perceptual=False)),
         captioner=CaptionerRecipe(
             task=CaptionerTrainConfig(batch_size=32),
+            model=dataclasses.replace(tiny_captioner(), image_size=40),
             train=TrainConfig(
-                steps=800,
+                steps=600,
                 engine=EngineConfig(
                     learning_rate=2e-3, warmup_steps=50, betas=(0.9, 0.98), weight_decay=0.05
                 ),
@@ -172,6 +196,16 @@ def demo() -> Recipe:
             ),
         ),
         sample=SampleConfig(steps=24, guidance=3.0),
+        expander=ExpanderRecipe(
+            model=ExpanderSizes(dim=96, depth=3),
+            task=ExpanderTrainConfig(batch_size=16),
+            train=TrainConfig(
+                steps=600,
+                engine=EngineConfig(learning_rate=4e-3, warmup_steps=50, betas=(0.9, 0.98)),
+                ema_decay=0.98,
+                save_every=100,
+            ),
+        ),
     )
 
 
@@ -204,6 +238,7 @@ def smoke() -> Recipe:
         encode=dataclasses.replace(whole.encode, max_frames=9),
         denoiser=denoiser,
         sample=SampleConfig(steps=3, guidance=2.0),
+        expander=dataclasses.replace(whole.expander, train=short(whole.expander.train)),
     )
 
 
@@ -236,6 +271,11 @@ def small() -> Recipe:
             checkpoint_activations=True,
         ),
         sample=SampleConfig(steps=50, guidance=5.0),
+        expander=ExpanderRecipe(
+            model=ExpanderSizes(dim=512, depth=8, num_heads=8, vocabulary=16_384, context=1024),
+            task=ExpanderTrainConfig(batch_size=128),
+            train=dataclasses.replace(long, steps=20_000),
+        ),
     )
 
 

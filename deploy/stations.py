@@ -22,14 +22,24 @@ from openreel.deploy.recipes import (
 from openreel.dit.checkpoint import Resume
 from openreel.dit.distributed import initialise
 from openreel.dit.trainer import Task, TrainConfig, train
+from openreel.pipeline import table
 from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.commit import write_text
 from openreel.pipeline.curate import usable_clips
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import read_clip
-from openreel.pipeline.progress import progress
+from openreel.pipeline.progress import note, progress
 from openreel.pipeline.stage import Stage, run_stage
-from openreel.vae.run import EncodeConfig, encode_stage, scaled_size
+from openreel.vae.codec import load_codec
+from openreel.vae.latent import LatentRow
+from openreel.vae.run import (
+    EncodeConfig,
+    damaged,
+    encode_stage,
+    give_up,
+    plan_clip,
+    scaled_size,
+)
 from openreel.vae.train import VaeTask, new_autoencoder
 
 
@@ -75,7 +85,7 @@ def run_training(
     if card.exists():
         begun = json.loads(card.read_text())
         for part, value in own.items():
-            if begun[part] != value:
+            if begun.get(part) != value:
                 asked = fingerprint(value) if part == "recipe" else value
                 accepted = f"what {run} was begun with, or another folder"
                 raise InputError(part, asked, accepted)
@@ -106,6 +116,8 @@ def train_autoencoder(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
+    for sentence in task.left_out if ranks.is_first else ():
+        note("train vae", f"without {sentence}")
     inputs = {"seed": seed, "data": digest(*(clip.clip_id for clip in clips))}
     return run_training("vae", recipe, task, recipe.train, run, resume, inputs)
 
@@ -115,9 +127,46 @@ def read_scaled(clip: Clip, config: EncodeConfig) -> npt.NDArray[np.uint8]:
     return read_clip(clip, size=scaled_size(clip, config), max_frames=config.max_frames)
 
 
+def plan_encoding(config: EncodeConfig, dataset: Path, autoencoder: str | Path) -> str:
+    """What encoding a dataset takes, for a person.
+
+    Raises InputError if there is no autoencoder, and for the clip that the budget is too small for.
+    """
+    model, clips = load_codec(autoencoder), clips_of(dataset)
+    # The longest of each size: of the others none takes more.
+    longest: dict[tuple[int, int], Clip] = {}
+    for clip in clips:
+        known = longest.setdefault((clip.width, clip.height), clip)
+        if clip.num_frames > known.num_frames:
+            longest[clip.width, clip.height] = clip
+    plans = [(plan_clip(model, clip, config), clip) for clip in longest.values()]
+    plan, clip = max(plans, key=lambda one: one[1].width * one[1].height)
+    return (
+        f"{len(clips)} clips of {len(plans)} sizes, codec {model.codec}, {config.budget_mib} MiB; "
+        f"the largest, {clip.width}x{clip.height}: {plan.words}"
+    )
+
+
 def encode(
-    config: EncodeConfig, dataset: Path, autoencoder: Path, retry_failed: bool = False
+    config: EncodeConfig, dataset: Path, autoencoder: str | Path, retry_failed: bool = False
 ) -> None:
     """Write latents of every usable clip into DATASET/latents."""
     folder = dataset / "latents"
     run_on_clips(encode_stage(autoencoder, folder, config), dataset, folder, retry_failed)
+
+
+def verify_latents(dataset: Path) -> str:
+    """Read every file of latents; rows whose files are damaged become failed ones.
+
+    Raises InputError, in one line, if there are any.
+    """
+    folder = dataset / "latents"
+    bad = damaged(folder)
+    if bad:
+        give_up(folder, bad)
+        raise InputError(
+            f"{len(bad)} files of latents",
+            bad[0][1],
+            "files that are as they were written; --retry-failed makes them again",
+        )
+    return f"{len(table.usable(folder, LatentRow))} files of latents are as they were written"

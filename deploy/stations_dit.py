@@ -1,12 +1,14 @@
 """The denoiser's station: from the tables of latents and captions to a bundle."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from openreel.deploy.bundle import write_bundle
 from openreel.deploy.recipes import DenoiserRecipe, described
 from openreel.deploy.stations import run_training
-from openreel.deploy.stations_text import captions_of, embedder
+from openreel.deploy.stations_text import captions_of, embedder, usable_texts
 from openreel.dit.checkpoint import Resume
 from openreel.dit.config import DiTConfig
 from openreel.dit.distributed import initialise
@@ -17,9 +19,10 @@ from openreel.packing.loader import PackLoader
 from openreel.pipeline import table
 from openreel.pipeline.clip import digest
 from openreel.pipeline.errors import InputError
-from openreel.recaption.text import TextEncoder, load_text_encoder
+from openreel.recaption.caption import ClipCaptions
+from openreel.recaption.pairs import pairs_of
+from openreel.recaption.text import text_identity
 from openreel.vae.latent import LatentRow
-from openreel.vae.model import Autoencoder
 from openreel.vae.run import read_latent
 from openreel.vae.weights import load_autoencoder
 
@@ -34,23 +37,27 @@ def train_denoiser(
     seed: int,
     sampling: SampleConfig,
     bundle: Path | None = None,
+    expander: Path | None = None,
     resume: Resume = "auto",
 ) -> Path:
     """Train on latents and captions; returns the bundle's folder, ready to generate from.
 
     bundle: where it goes; None is RUN/bundle. sampling: the bundle's defaults.
+    expander: a trained expander's folder, which goes into the bundle.
     """
     ranks = initialise(recipe.train.timeout_minutes)
-    codec, text = load_autoencoder(autoencoder), load_text_encoder(text_encoder)
+    codec = load_autoencoder(autoencoder)
+    made_with = {"codec": codec.codec, "text_encoder": text_identity(text_encoder)}
     latents, captions = table.usable(dataset / "latents", LatentRow), captions_of(dataset)
     other = next((row for row in latents if row.codec != codec.codec), None)
     if other is not None:
         raise InputError("vae", codec.codec, f"{other.codec}, which the latents were encoded with")
+    features = embedder(text_encoder, dataset, usable_texts(captions.values()), say=ranks.is_first)
     loader = PackLoader(
         latents,
         captions,
         read=partial(read_latent, folder=dataset / "latents"),
-        embed=embedder(text),
+        embed=features,
         patch=recipe.patch,
         packer=recipe.packer,
         mix=recipe.mix,
@@ -59,34 +66,40 @@ def train_denoiser(
         world_size=ranks.world_size,
     )
     said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
-    inputs = {"seed": seed, "data": digest(*said), **identities(codec, text)}
-    card = {
-        **identities(codec, text),
-        "recipe": described(recipe),
-        "clips": len(loader.rows),
-        "too_long": loader.too_long,
-        "uncaptioned": loader.uncaptioned,
-    }
-    dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text.dim, seed=seed)
+    inputs = {"seed": seed, "data": digest(*said), **made_with, "text_dtype": features.dtype}
+    card = {**made_with, "recipe": described(recipe), **_told(loader)}
+    text_dim = features("").shape[1]
+    dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text_dim, seed=seed)
     task = DenoiserTask(dit, loader, recipe.task, card=card)
     model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
     bundle = bundle or run / "bundle"
     if ranks.is_first and not bundle.exists():
-        dense = (row.of_kind("dense") for row in captions.values())
         write_bundle(
             bundle,
             denoiser=model,
             autoencoder=autoencoder,
             text_encoder=text_encoder,
-            corpus=[caption.text for caption in dense if caption is not None],
+            corpus=_dense(captions),
             sample=sampling,
+            pairs=pairs_of(captions.values()).usable,
+            expander=expander,
         )
     return bundle
 
 
-def identities(codec: Autoencoder, text: TextEncoder) -> dict[str, str]:
-    """What a denoiser's latents and prompts must be made with."""
-    return {"codec": codec.codec, "text_encoder": text.identity}
+def _told(loader: PackLoader) -> dict[str, object]:
+    """What a run's card says of its data."""
+    return {
+        "clips": len(loader.rows),
+        "too_long": loader.too_long,
+        "uncaptioned": loader.uncaptioned,
+        "captions": asdict(loader.proportions()),
+    }
+
+
+def _dense(captions: Mapping[str, ClipCaptions]) -> list[str]:
+    found = (row.of_kind("dense") for row in captions.values())
+    return [caption.text for caption in found if caption is not None]
 
 
 def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: int) -> DiT:

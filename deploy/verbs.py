@@ -5,7 +5,7 @@ verbs_generate.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -143,23 +143,33 @@ class Curate:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
-    """Clips to latents."""
+    """Clips to latents; those that are there already, of the same autoencoder, are kept."""
 
     dataset: Positional[Path]
-    vae: Path
-    """an autoencoder's folder, such as RUN/model"""
+    vae: str
+    """an autoencoder's folder, such as RUN/model, or diffusers:FOLDER"""
     recipe: str | None = None
     """a recipe whose limits on area and frames are kept to; None encodes at native size"""
+    budget_mib: int | None = None
+    """memory for activations; a frame that needs more is encoded in tiles, with the same result"""
+    verify: bool = False
+    """read what is there and say whether it is as it was written, and do nothing else"""
     retry_failed: bool = False
     dry_run: bool = False
 
     def run(self) -> None:
-        from openreel.deploy.stations import clips_of, encode
+        from openreel.deploy.stations import encode, plan_encoding, verify_latents
         from openreel.vae.run import EncodeConfig
 
+        if self.verify:
+            show(verify_latents(self.dataset))
+            return
         config = EncodeConfig() if self.recipe is None else recipe(self.recipe).encode
+        if self.budget_mib is not None:
+            config = replace(config, budget_mib=self.budget_mib)
+        show(plan_encoding(config, self.dataset, self.vae))
         if self.dry_run:
-            show(described(config) | {"clips": len(clips_of(self.dataset))})
+            show(described(config))
             return
         encode(config, self.dataset, self.vae, self.retry_failed)
 

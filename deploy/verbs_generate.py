@@ -1,16 +1,19 @@
 """The verbs that make videos."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from openreel.deploy.expanders import ExpandOptions, expanded
 from openreel.deploy.verbs import Output, show, writable
+from openreel.deploy.verbs_expand import readable
 from openreel.pipeline.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate:
+class Generate(ExpandOptions):
     """A prompt to a video of exactly the size asked for."""
 
     prompt: Positional[str]
@@ -24,8 +27,6 @@ class Generate:
     seed: int = 0
     steps: int | None = None
     guidance: float | None = None
-    expand: bool = True
-    """make the prompt look like the training captions"""
     output: Output = Path("videos")
     dry_run: bool = False
     """print the plan and its cost without loading weights"""
@@ -38,6 +39,7 @@ class Generate:
 
         if not self.prompt.strip():
             raise InputError("prompt", self.prompt, "some words")
+        readable("prompt", self.prompt)
         size = Size.parse(self.size)
         seconds = 1.7 if self.seconds is None and self.frames is None else self.seconds
         num_frames = frames_for(seconds, self.frames, self.fps)
@@ -46,6 +48,8 @@ class Generate:
         show(plan.words)
         if self.dry_run:
             return
+        # Before the bundle: a language model must not take the denoiser's memory.
+        expansion = expanded(self, self.prompt, seed=self.seed, folder=self.model)
         bundle = load_bundle(self.model)
         config = replace(
             bundle.sample,
@@ -53,9 +57,11 @@ class Generate:
             guidance=bundle.sample.guidance if self.guidance is None else self.guidance,
         )
         writable(self.output)
-        order = Order(prompt=self.prompt, plan=plan, seed=self.seed, expand=self.expand)
+        order = Order(prompt=self.prompt, plan=plan, seed=self.seed, expansion=expansion)
         with progress("sample", total=config.steps) as report:
             made = generate(bundle, [order], self.output, config, lambda step: report())
+        if expansion.status == "fell back":
+            print(f"prompt not expanded: {expansion.reason}", file=sys.stderr)
         show(f"{made[0].video}  (sidecar {made[0].sidecar.name})")
 
 

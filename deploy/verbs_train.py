@@ -9,12 +9,17 @@ from tyro.conf import Positional
 from openreel.deploy.verbs import Output, Resume, Run, described, recipe, show, writable
 
 if TYPE_CHECKING:  # a typo must not wait for torch to load
-    from openreel.deploy.recipes import AutoencoderRecipe, CaptionerRecipe, DenoiserRecipe
+    from openreel.deploy.recipes import (
+        AutoencoderRecipe,
+        CaptionerRecipe,
+        DenoiserRecipe,
+        ExpanderRecipe,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train the captioner, the vae or the dit: see openreel train --help."""
+    """Train the captioner, the vae, the dit or the expander: see openreel train --help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class TrainVerb:
 
     def defaults(self) -> Any:
         """The recipe's part that --FIELD VALUE changes."""
-        raise TypeError("one of the three")
+        raise TypeError("one of those below")
 
     def bind(self, changed: Any) -> Run:
         """The run with the changed recipe."""
@@ -78,13 +83,31 @@ class TrainVae(TrainVerb):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainExpander(TrainVerb):
+    """The model that expands prompts, on the short and dense captions of the same clips."""
+
+    def defaults(self) -> "ExpanderRecipe":
+        return recipe(self.recipe).expander
+
+    def train(self, changed: "ExpanderRecipe") -> None:
+        from openreel.deploy.stations_expander import train_expander
+
+        folder = train_expander(
+            changed, self.dataset, self.output, seed=self.seed, resume=self.resume
+        )
+        show(f"openreel expand 'a red ball moves right' --model {folder}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainDit(TrainVerb):
     """The denoiser, on latents and captions; ends in a bundle to generate from."""
 
     vae: Path
     """the autoencoder that the latents were encoded with"""
     text: str
-    """captioner:FOLDER or t5:FOLDER"""
+    """captioner:FOLDER, t5:FOLDER, umt5:FOLDER or clip:FOLDER"""
+    expander: Path | None = None
+    """a folder that `openreel train expander` wrote, which goes into the bundle"""
 
     def defaults(self) -> "DenoiserRecipe":
         return recipe(self.recipe).denoiser
@@ -101,5 +124,6 @@ class TrainDit(TrainVerb):
             seed=self.seed,
             sampling=recipe(self.recipe).sample,
             resume=self.resume,
+            expander=self.expander,
         )
         show(f"openreel generate 'a red ball moves right' --model {bundle}")

@@ -65,7 +65,7 @@ def build_engine(model: nn.Module, config: EngineConfig, ranks: Ranks) -> Any:
     """
     model.to(ranks.device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    for scalar in (p for p in trained if p.ndim == 0):
+    for scalar in (p for p in model.parameters() if p.ndim == 0):
         scalar.data = scalar.data.view(1)
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -111,7 +111,9 @@ def full_weights(engine: Any) -> dict[str, Tensor]:
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = dict(engine.module.state_dict())
-    for name, parameter in engine.module.named_parameters():
+    # Frozen parameters are neither sharded nor kept twice by these stages.
+    trained = ((n, p) for n, p in engine.module.named_parameters() if p.requires_grad)
+    for name, parameter in trained:
         full = safe_get_full_fp32_param(parameter)
         assert full is not None, name
         weights[name] = full

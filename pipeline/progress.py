@@ -19,6 +19,13 @@ def _shown(figures: dict[str, object]) -> str:
     )
 
 
+def note(name: str, text: str) -> None:
+    """One line about a station that a person should read: JSON where nobody sits before it."""
+    line = f"{name}: {text}" if sys.stderr.isatty() else json.dumps({"station": name, "note": text})
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def progress(name: str, total: int | None = None, every_s: float = 5.0) -> Iterator[Report]:
     """Report the progress of one station. Lines are at least every_s seconds apart."""

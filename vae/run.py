@@ -1,24 +1,29 @@
 """The encoding station: a clip's row in, a row that says where its latents lie out.
 
 folder/latents/<first two digits>/<SHA-256 of the file>.safetensors
+
+A clip that is in the table is not encoded again; another autoencoder than the table's is refused.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import safetensors.numpy
 
+from openreel.pipeline import table
 from openreel.pipeline.clip import Clip
 from openreel.pipeline.commit import committed_file, sha256
 from openreel.pipeline.errors import InputError, MediaError
-from openreel.pipeline.media import read_clip
+from openreel.pipeline.media import stream_clip
 from openreel.pipeline.stage import Stage
+from openreel.vae.codec import Codec, Frames, load_codec, plan_video
 from openreel.vae.latent import LatentRow, LatentVideo
-from openreel.vae.model import Autoencoder, Frames
-from openreel.vae.weights import load_autoencoder
+from openreel.vae.tiling import TilePlan
 
 TENSOR = "latents"
 
@@ -42,52 +47,83 @@ class EncodeConfig:
                 raise InputError(field, value, "4 or more" if field == "max_area" else "1 or more")
 
 
-def encode_stage(
-    vae_folder: Path, out_folder: Path, config: EncodeConfig
-) -> Stage[Clip, LatentRow]:
-    """The station for an autoencoder's folder; latents are written under out_folder.
+def encode_stage(vae: str | Path, out_folder: Path, config: EncodeConfig) -> Stage[Clip, LatentRow]:
+    """The station for an autoencoder (load_codec's name); latents are written under out_folder.
 
-    Raises InputError if vae_folder holds no autoencoder. Another autoencoder than the table's is
-    refused by the runner, through the fingerprint.
+    Raises InputError if there is no autoencoder. Another autoencoder than the table's is refused by
+    the runner, through the fingerprint.
     """
-    codec = load_autoencoder(vae_folder).codec
+    codec = load_codec(vae).codec
     settings = {k: v for k, v in asdict(config).items() if k != "budget_mib"}
     return Stage(
         name="encode",
         key="clip_id",
         record=LatentRow,
         fingerprint={"codec": codec, **settings},
-        build=partial(_build, vae_folder, out_folder, config),
+        build=partial(_build, vae, out_folder, config),
         holds_model=True,
         num_gpus=float(config.device.startswith("cuda")),
         rows_per_block=4,
     )
 
 
-def _build(vae_folder: Path, out_folder: Path, config: EncodeConfig) -> Callable[[Clip], LatentRow]:
-    model = load_autoencoder(vae_folder, config.device)
+def _build(vae: str | Path, out_folder: Path, config: EncodeConfig) -> Callable[[Clip], LatentRow]:
+    model = load_codec(vae, config.device)
     return partial(encode_clip, model=model, folder=out_folder, config=config)
+
+
+def plan_clip(model: Codec, clip: Clip, config: EncodeConfig) -> TilePlan:
+    """How a clip will be encoded. Raises InputError if the budget is too small for it."""
+    width, height = scaled_size(clip, config) or (clip.width, clip.height)
+    num_frames = min(clip.num_frames, config.max_frames or clip.num_frames)
+    return plan_video(model, num_frames, height, width, config.budget_mib * 2**20)
 
 
 def encode_clip(
     clip: Clip,
     *,
-    model: Autoencoder,
+    model: Codec,
     folder: Path,
     config: EncodeConfig,
-    read: Callable[..., Frames] = read_clip,
+    stream: Callable[..., Iterator[Frames]] = stream_clip,
 ) -> LatentRow:
-    """Read, encode, write, and say where. Raises MediaError if the clip cannot be read."""
-    frames = read(clip, size=scaled_size(clip, config), max_frames=config.max_frames)
-    height, width = frames.shape[1:3]
-    side = model.plan(height, width, config.budget_mib * 2**20).side
-    video = model.encode_video(frames, clip.fps, tile=side)
+    """Read, encode, write, and say where. Raises MediaError if the clip cannot be read.
+
+    A clip that fits in one tile goes through frame by frame and is never held whole.
+    """
+    plan = plan_clip(model, clip, config)
+    frames = islice(stream(clip, size=scaled_size(clip, config)), config.max_frames)
+    if plan.num_tiles == 1:
+        video = _streamed(model, frames, clip.fps)
+    else:
+        video = model.encode_video(np.stack(list(frames)), clip.fps, tile=plan.side)
     row = write_latent(video, folder, clip.clip_id)
     return replace(
         row,
         source_num_frames=clip.num_frames,
         source_height=clip.height,
         source_width=clip.width,
+    )
+
+
+def _streamed(model: Codec, frames: Iterator[Frames], fps: float) -> LatentVideo:
+    """Encode frames (H, W, 3) as they come."""
+    num_frames, size = 0, (0, 0)
+
+    def counted() -> Iterator[Frames]:
+        nonlocal num_frames, size
+        for frame in frames:
+            num_frames, size = num_frames + 1, (frame.shape[0], frame.shape[1])
+            yield frame[None]
+
+    latents = np.concatenate(list(model.encode_stream(counted())), axis=1)
+    return LatentVideo(
+        latents=latents,
+        num_frames=num_frames,
+        height=size[0],
+        width=size[1],
+        fps=fps,
+        codec=model.codec,
     )
 
 
@@ -146,3 +182,26 @@ def read_latent(row: LatentRow, folder: Path) -> LatentVideo:
         fps=row.fps,
         codec=row.codec,
     )
+
+
+def damaged(folder: Path) -> list[tuple[LatentRow, str]]:
+    """The usable rows of the table at folder whose files are missing or changed, and how."""
+    found = []
+    for row in table.usable(folder, LatentRow):
+        try:
+            read_latent(row, folder)
+        except MediaError as error:
+            found.append((row, str(error)))
+    return found
+
+
+def give_up(folder: Path, rows: Sequence[tuple[LatentRow, str]]) -> None:
+    """Mark damaged rows as failed, so that encoding with retry_failed makes their files again."""
+    with table.one_writer(folder):
+        table.append(
+            folder,
+            [
+                replace(row, status="failed", stage="encode", reason=why, attempt=row.attempt + 1)
+                for row, why in rows
+            ],
+        )

@@ -6,6 +6,7 @@ pixels are those of the whole frame. No torch here.
     cell   one latent position; all sizes here are in cells
 """
 
+import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +68,24 @@ class TilePlan:
     """the largest buffers inside a micro-step; an upper estimate"""
     overhead: float
     """cells computed over cells kept, minus 1"""
+    step: int
+    """latent frames of a micro-step; part of the codec's identity, so that it isn't chosen here"""
+
+    @property
+    def num_bytes(self) -> int:
+        """Both together: what must fit the budget."""
+        return self.cache_bytes + self.working_bytes
+
+    @property
+    def words(self) -> str:
+        """For a person."""
+        tiles = "whole frames" if self.num_tiles == 1 else f"{self.num_tiles} tiles a frame"
+        extra = f", {self.overhead:.0%} computed twice" if self.num_tiles > 1 else ""
+        return (
+            f"{tiles}{extra}; micro-steps of {self.step} latent frames; "
+            f"{self.cache_bytes / 2**20:,.1f} MiB carried on and about "
+            f"{self.working_bytes / 2**20:,.1f} MiB at work, besides the weights"
+        )
 
 
 def cell_bytes(config: AutoencoderConfig) -> tuple[int, int]:
@@ -97,25 +116,68 @@ def plan(
         InputError: not even a tile of one cell fits.
     """
     _, _, rows, columns = config.latent_shape(1, height, width)
-    cache, working = cell_bytes(config)
 
     def planned(side: int) -> TilePlan:
-        cut = list(tiles(rows, columns, side, halo))
-        areas = [(r.outer_stop - r.outer_start) * (c.outer_stop - c.outer_start) for r, c in cut]
-        return TilePlan(
+        # A tile's area is a product, so that the two axes can be looked at one after the other.
+        outer = [
+            [s.outer_stop - s.outer_start for s in spans(size, side, halo)]
+            for size in (rows, columns)
+        ]
+        return _plan_of(
             side=side,
-            num_tiles=len(cut),
-            cache_bytes=max(areas) * cache,
-            working_bytes=max(areas) * working,
-            overhead=sum(areas) / (rows * columns) - 1,
+            num_tiles=len(outer[0]) * len(outer[1]),
+            largest=max(outer[0]) * max(outer[1]),
+            overhead=sum(outer[0]) * sum(outer[1]) / (rows * columns) - 1,
+            step=config.step,
+            bytes_each=cell_bytes(config),
         )
 
-    sides = sorted({max(1, math.ceil(max(rows, columns) / n)) for n in range(1, 65)} | {1})
-    for side in reversed(sides):
-        candidate = planned(side)
-        if candidate.cache_bytes + candidate.working_bytes <= budget_bytes:
-            return candidate
-    least = planned(1)
-    raise InputError(
-        "budget_bytes", budget_bytes, f"{least.cache_bytes + least.working_bytes} or more"
+    def fits(side: int) -> bool:
+        return planned(side).num_bytes <= budget_bytes
+
+    if not fits(1):
+        raise InputError("budget_bytes", budget_bytes, f"{planned(1).num_bytes} or more")
+    longest = max(rows, columns)
+    most = bisect.bisect_left(range(2, longest + 1), True, key=lambda side: not fits(side)) + 1
+    # As few tiles along the longer axis, but of one size.
+    return planned(math.ceil(longest / math.ceil(longest / most)))
+
+
+def one_tile(
+    *, rows: int, columns: int, step: int, cell_bytes: tuple[int, int], budget_bytes: int
+) -> TilePlan:
+    """The plan of an autoencoder that can't be tiled: rows x columns cells, (cache, working) bytes
+    each. Raises InputError if they don't fit the budget."""
+    found = _plan_of(
+        side=max(rows, columns),
+        num_tiles=1,
+        largest=rows * columns,
+        overhead=0.0,
+        step=step,
+        bytes_each=cell_bytes,
+    )
+    if found.num_bytes > budget_bytes:
+        accepted = f"{found.num_bytes} or more: this autoencoder can't be computed in tiles exactly"
+        raise InputError("budget_bytes", budget_bytes, accepted)
+    return found
+
+
+def _plan_of(
+    *,
+    side: int,
+    num_tiles: int,
+    largest: int,
+    overhead: float,
+    step: int,
+    bytes_each: tuple[int, int],
+) -> TilePlan:
+    """The plan of tiles of which the largest has so many cells of (cache, working) bytes each."""
+    cache, working = bytes_each
+    return TilePlan(
+        side=side,
+        num_tiles=num_tiles,
+        cache_bytes=largest * cache,
+        working_bytes=largest * working,
+        overhead=overhead,
+        step=step,
     )

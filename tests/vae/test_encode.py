@@ -2,7 +2,9 @@
 
 import dataclasses
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,19 @@ from openreel.pipeline.errors import InputError, MediaError
 from openreel.pipeline.media import read_clip, write_video
 from openreel.pipeline.probe import probe
 from openreel.pipeline.stage import run_stage
+from openreel.vae.codec import Frames
 from openreel.vae.latent import LatentRow
-from openreel.vae.model import Autoencoder, Frames
-from openreel.vae.run import EncodeConfig, encode_clip, encode_stage, read_latent, scaled_size
+from openreel.vae.model import Autoencoder
+from openreel.vae.run import (
+    EncodeConfig,
+    damaged,
+    encode_clip,
+    encode_stage,
+    give_up,
+    plan_clip,
+    read_latent,
+    scaled_size,
+)
 from openreel.vae.weights import load_autoencoder, save_autoencoder
 
 CLIP = Clip(
@@ -25,10 +37,14 @@ CLIP = Clip(
 )  # fmt: skip
 
 
-def read(clip: Clip, *, size: tuple[int, int] | None, max_frames: int | None) -> Frames:
+def read(clip: Clip, size: tuple[int, int] | None = None) -> Frames:
     width, height = size or (clip.width, clip.height)
-    num_frames = min(clip.num_frames, max_frames or clip.num_frames)
-    return np.random.default_rng(1).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+    shape = (clip.num_frames, height, width, 3)
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def stream(clip: Clip, *, size: tuple[int, int] | None) -> Iterator[Frames]:
+    yield from read(clip, size)
 
 
 @pytest.fixture
@@ -50,18 +66,18 @@ def test_a_folder_that_holds_none_is_named(vae_folder: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"vae: got .*nowhere.*config\.json"):
         load_autoencoder(tmp_path / "nowhere")
     text = (vae_folder / "config.json").read_text()
-    for damaged in (text.replace('"step"', '"stap"'), text.replace('"patch": 2', '"patch": 3'),
-                    text.replace('"patch": 2', '"patch": 4'), text[:20]):  # fmt: skip
-        (vae_folder / "config.json").write_text(damaged)
+    for spoilt in (text.replace('"step"', '"stap"'), text.replace('"patch": 2', '"patch": 3'),
+                   text.replace('"patch": 2', '"patch": 4'), text[:20]):  # fmt: skip
+        (vae_folder / "config.json").write_text(spoilt)
         with pytest.raises(InputError, match="accepted: an openreel autoencoder"):
             load_autoencoder(vae_folder)
 
 
 def test_a_row_leads_back_to_its_latents(model: Autoencoder, tmp_path: Path) -> None:
-    row = encode_clip(CLIP, model=model, folder=tmp_path, config=EncodeConfig(), read=read)
+    row = encode_clip(CLIP, model=model, folder=tmp_path, config=EncodeConfig(), stream=stream)
     assert LatentRow.from_row(row.to_row()) == row
     assert (row.num_frames, row.height, row.width, row.fps) == (11, 26, 40, 8)
-    expected = model.encode_video(read(CLIP, size=None, max_frames=None), fps=8)
+    expected = model.encode_video(read(CLIP), fps=8)
     video = read_latent(row, tmp_path)
     np.testing.assert_array_equal(video.latents, expected.latents)
     np.testing.assert_array_equal(model.decode_video(video), model.decode_video(expected))
@@ -71,16 +87,49 @@ def test_a_row_leads_back_to_its_latents(model: Autoencoder, tmp_path: Path) -> 
 def test_a_small_memory_gives_the_same_file(model: Autoencoder, tmp_path: Path) -> None:
     wide = dataclasses.replace(CLIP, width=1000, num_frames=2)
     rows = [
-        encode_clip(wide, model=model, folder=tmp_path, config=config, read=read)
+        encode_clip(wide, model=model, folder=tmp_path, config=config, stream=stream)
         for config in (EncodeConfig(), EncodeConfig(budget_mib=1))
     ]
-    assert model.plan(26, 1000, 2**20).num_tiles > 1
+    plans = [plan_clip(model, wide, EncodeConfig(budget_mib=mib)) for mib in (4096, 1)]
+    assert plans[0].num_tiles == 1
+    assert plans[1].num_tiles > 1
     assert rows[0] == rows[1]
+
+
+def test_a_clip_in_one_tile_is_never_held_whole(model: Autoencoder, tmp_path: Path) -> None:
+    """A frame is asked for only when those before it have been coded."""
+    coded = []
+
+    class Watched(Autoencoder):
+        def encode_step(self, frames_THWC: Any, past: Any) -> Any:
+            coded.append(len(frames_THWC))
+            return super().encode_step(frames_THWC, past)
+
+    watched = Watched(model.config).eval()
+    watched.load_state_dict(model.state_dict())
+    ahead = []
+
+    def noted(clip: Clip, *, size: tuple[int, int] | None) -> Iterator[Frames]:
+        for i, frame in enumerate(stream(clip, size=size)):
+            ahead.append(i - sum(coded))
+            yield frame
+
+    long = dataclasses.replace(CLIP, num_frames=40)
+    row = encode_clip(long, model=watched, folder=tmp_path, config=EncodeConfig(), stream=noted)
+    assert row.num_frames == 40
+    assert max(ahead) <= 4
+    expected = model.encode_video(read(long), fps=8)
+    np.testing.assert_array_equal(read_latent(row, tmp_path).latents, expected.latents)
+
+
+def test_a_picture_of_any_size_is_planned_at_once(model: Autoencoder) -> None:
+    huge = dataclasses.replace(CLIP, width=60_000, height=60_000)
+    assert plan_clip(model, huge, EncodeConfig(budget_mib=1)).num_tiles > 1000
 
 
 def test_what_was_scaled_or_left_out_is_recorded(model: Autoencoder, tmp_path: Path) -> None:
     config = EncodeConfig(max_area=600, max_frames=5)
-    row = encode_clip(CLIP, model=model, folder=tmp_path, config=config, read=read)
+    row = encode_clip(CLIP, model=model, folder=tmp_path, config=config, stream=stream)
     assert (row.num_frames, row.height, row.width) == (5, 18, 30)
     assert (row.source_num_frames, row.source_height, row.source_width) == (11, 26, 40)
 
@@ -103,7 +152,7 @@ def test_scaling_keeps_the_aspect_and_the_limit(width: int, height: int, max_are
 
 
 def test_a_damaged_file_is_not_read(model: Autoencoder, tmp_path: Path) -> None:
-    row = encode_clip(CLIP, model=model, folder=tmp_path, config=EncodeConfig(), read=read)
+    row = encode_clip(CLIP, model=model, folder=tmp_path, config=EncodeConfig(), stream=stream)
     path = tmp_path / row.uri
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -113,6 +162,27 @@ def test_a_damaged_file_is_not_read(model: Autoencoder, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(MediaError, match="missing"):
         read_latent(row, tmp_path)
+
+
+def test_damaged_files_are_found_and_given_up(model: Autoencoder, tmp_path: Path) -> None:
+    clips = [dataclasses.replace(CLIP, clip_id=f"c{i}", num_frames=3 + i) for i in range(3)]
+    table.create(tmp_path, stage="encode", key="clip_id", fingerprint={})
+    rows = [
+        encode_clip(clip, model=model, folder=tmp_path, config=EncodeConfig(), stream=stream)
+        for clip in clips
+    ]
+    table.append(tmp_path, rows)
+    assert damaged(tmp_path) == []
+    (tmp_path / rows[1].uri).write_bytes((tmp_path / rows[1].uri).read_bytes()[:-3])
+    (tmp_path / rows[2].uri).unlink()
+    bad = damaged(tmp_path)
+    assert [row.clip_id for row, _ in bad] == ["c1", "c2"]
+    assert "its digest is not" in bad[0][1]
+    assert "missing" in bad[1][1]
+    give_up(tmp_path, bad)
+    found = table.read(tmp_path, LatentRow)
+    assert [(row.status, row.attempt) for row in found] == [("ok", 1), ("failed", 2), ("failed", 2)]
+    assert damaged(tmp_path) == []
 
 
 def test_the_stage_travels_and_knows_its_codec(model: Autoencoder, vae_folder: Path) -> None:
@@ -134,7 +204,7 @@ def test_the_station_encodes_real_files_and_refuses_another_codec(
     model: Autoencoder, vae_folder: Path, tmp_path: Path, ray_local: None
 ) -> None:
     path = tmp_path / "v.mp4"
-    write_video(path, read(CLIP, size=None, max_frames=None), fps=8)
+    write_video(path, read(CLIP), fps=8)
     info = probe(path)
     clip = dataclasses.replace(
         CLIP,

@@ -91,6 +91,24 @@ def test_a_smaller_budget_takes_more_tiles() -> None:
         assert made.cache_bytes + made.working_bytes <= gib * 2**30
 
 
+@pytest.mark.parametrize("mib", [20, 60, 300, 3000])
+def test_the_largest_tile_that_fits_is_taken(model: Autoencoder, mib: int) -> None:
+    """Against trying every side; a person's 8K picture is planned at once."""
+    config, halo = model.config, model.halo
+    cell, fitting = sum(cell_bytes(config)), []
+    for side in range(1, 541):
+        widths = [
+            max(s.outer_stop - s.outer_start for s in spans(n, side, halo)) for n in (270, 540)
+        ]
+        if widths[0] * widths[1] * cell <= mib * 2**20:
+            fitting.append(side)
+    made = plan(config, halo=halo, height=2160, width=4320, budget_bytes=mib * 2**20)
+    assert made.side <= fitting[-1]
+    assert -(-540 // made.side) == -(-540 // fitting[-1])
+    assert made.num_bytes <= mib * 2**20
+    assert made.num_tiles == len(list(tiles(270, 540, made.side, halo)))
+
+
 def test_a_budget_below_one_tile_is_refused() -> None:
     with pytest.raises(InputError, match=r"budget_bytes: got 1000; accepted: [0-9]+ or more"):
         plan(base(), halo=9, height=1080, width=1920, budget_bytes=1000)
