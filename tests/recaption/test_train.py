@@ -208,7 +208,7 @@ def test_it_learns_colour_and_motion_and_tells_a_reversed_clip(tmp_path: Path) -
     )
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
     warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 0.05, total_iters=20)
-    for _ in range(80):
+    for _ in range(160):
         batch = task.next_batch()
         loss, _ = task.model(batch)
         optimiser.zero_grad()
