@@ -26,6 +26,8 @@ class DiTConfig:
     """add the mean text feature to the modulation"""
     shape_condition: bool = False
     """tell the modulation the frame rate, duration and area"""
+    fractional_places: bool = False
+    """tell each token where in its sample it lies, beside the rotary positions (places.py)"""
     rope_theta: float = 10_000.0
     eps: float = 1e-6
 

@@ -6,7 +6,7 @@ conditioning there is. Modulation is computed for 2 S rows - (sample, generated)
 - and gathered by token.
 
     L packed tokens   M packed text tokens   S samples   R = 2 S modulation rows
-    C values of a token   E values of a text feature   D width   F sinusoids
+    C values of a token   E values of a text feature   D width   F sinusoids, features of a place
 """
 
 import math
@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from openreel.dit.attention import Backend, Segments, choose_backend
 from openreel.dit.blocks import Block, modulate
 from openreel.dit.config import DiTConfig
+from openreel.dit.places import WIDTH, places
 from openreel.dit.rope import rotations
 from openreel.packing.batch import PackedBatch
 from openreel.packing.plan import Window, windows
@@ -49,6 +50,8 @@ class Layout:
     sample_of_text_M: Tensor
     shapes_S3: Tensor
     """(S, 3) log of frame rate, of latent frames and of area in patches"""
+    places_LF: Tensor
+    """each token's place in its sample"""
 
 
 class DiT(nn.Module):
@@ -62,6 +65,7 @@ class DiT(nn.Module):
         self.embed_level = _mlp(config.time_dim, dim, nn.SiLU())
         self.embed_shape = _mlp(3, dim, nn.SiLU()) if config.shape_condition else None
         self.embed_pooled = _mlp(config.text_dim, dim, nn.SiLU()) if config.pooled_text else None
+        self.embed_place = nn.Linear(WIDTH, dim) if config.fractional_places else None
         self.project_rows = nn.Linear(dim, 6 * dim)
         mlp_dim = int(dim * config.mlp_ratio)
         self.blocks = nn.ModuleList(
@@ -80,8 +84,8 @@ class DiT(nn.Module):
         device = batch.tokens.device
         segments = {w: self._segments(batch, w, device) for w in dict.fromkeys(self.config.windows)}
         samples_L = _owners(batch.lengths, device)
-        frames_S = torch.tensor([t for t, _, _ in batch.grids], device=device)
-        area_S = torch.tensor([h * w for _, h, w in batch.grids], device=device)
+        grids_S3 = torch.tensor(batch.grids, device=device)
+        frames_S, area_S = grids_S3[:, 0], grids_S3[:, 1:].prod(dim=1)
         shapes = [torch.log1p(batch.fps.float()), frames_S.float().log(), area_S.float().log()]
         return Layout(
             segments=segments,
@@ -90,6 +94,7 @@ class DiT(nn.Module):
             row_of_token_L=2 * samples_L + batch.known.long(),
             sample_of_text_M=_owners(batch.text_lengths, device),
             shapes_S3=torch.stack(shapes, dim=-1),
+            places_LF=places(batch.positions, grids_S3, samples_L),
         )
 
     def _segments(self, batch: PackedBatch, window: Window, device: torch.device) -> Segments:
@@ -107,6 +112,8 @@ class DiT(nn.Module):
         condition_RD = self._condition(levels_S, text_ME.to(dtype), layout)
         rows_R6D = rearrange(self.project_rows(F.silu(condition_RD)), "r (six d) -> r six d", six=6)
         x_LD = self.embed_tokens(noisy_LC.to(dtype))
+        if self.embed_place is not None:
+            x_LD = x_LD + self.embed_place(layout.places_LF.to(dtype))
         for i, block in enumerate(self.blocks):
             window = self.config.windows[i % len(self.config.windows)]
             inputs = (x_LD, text_MD, rows_R6D, layout.row_of_token_L, layout.segments[window])
