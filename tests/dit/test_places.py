@@ -18,7 +18,8 @@ def of_grid(grid: tuple[int, int, int]) -> torch.Tensor:
 def test_ends_are_alike_at_any_size_and_the_middle_is_the_middle() -> None:
     for grid in ((1, 1, 1), (3, 5, 7), (2, 101, 3)):
         found = of_grid(grid)
-        assert found.shape == (np.prod(grid), WIDTH) and found.abs().max() <= 1
+        assert found.shape == (np.prod(grid), WIDTH)
+        assert found.abs().max() <= 1
         assert len(torch.unique(found, dim=0)) == len(found)  # every token has a place of its own
     middle = of_grid((3, 5, 7))[(1 * 5 + 2) * 7 + 3]
     assert torch.equal(middle, of_grid((1, 1, 1))[0])
