@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from openreel.dit.flow import shifted
+from openreel.dit.model import Layout
 from openreel.dit.weights import Denoiser
 from openreel.packing.batch import PackedBatch, Sample, collate
 from openreel.packing.patches import patch_grid, patchify, positions, unpatchify, valid_values
@@ -93,10 +94,8 @@ def sample(
     solvers = [_solver(config, denoiser, grid) for grid in batch.grids[: len(requests)]]
     for step in range(config.steps):
         levels_S = torch.tensor([float(s.sigmas[step]) for s in solvers], device=device)
-        levels_S, inputs = levels_S.repeat(copies), noisy.repeat(copies, 1)
-        levels_L1 = levels_S[layout.row_of_token_L // 2, None]
-        output = dit(inputs, levels_S, batch.text, layout)
-        velocity = (inputs - denoiser.method.flow.denoise(inputs, output, levels_L1)) / levels_L1
+        inputs = (noisy.repeat(copies, 1), known.repeat(copies, 1), levels_S.repeat(copies))
+        velocity = _velocity(denoiser, *inputs, batch.text, layout)
         if guided:
             toward, away = velocity.chunk(2)
             velocity = away + config.guidance * (toward - away)
@@ -113,6 +112,22 @@ def sample(
     patch = dit.config.patch
     outputs = zip(requests, torch.split(noisy, lengths), strict=True)
     return [unpatchify(x.cpu().numpy(), r.size, patch) for r, x in outputs]
+
+
+def _velocity(
+    denoiser: Denoiser,
+    noisy_LC: Tensor,
+    known_L1: Tensor,
+    levels_S: Tensor,
+    text_ME: Tensor,
+    layout: Layout,
+) -> Tensor:
+    """(L, C): the direction from the data that the model sees to the noise."""
+    flow = denoiser.method.flow
+    levels_L1 = levels_S[layout.row_of_token_L // 2, None]
+    seen_LC = flow.inputs(noisy_LC, levels_L1.masked_fill(known_L1, 0.0))
+    output_LC = denoiser.dit(seen_LC, levels_S, text_ME, layout)
+    return (noisy_LC - flow.denoise(noisy_LC, output_LC, levels_L1)) / levels_L1
 
 
 def _pack(denoiser: Denoiser, requests: Sequence[Request], guided: bool) -> PackedBatch:

@@ -9,15 +9,16 @@ all ranks divided by their total weight (the trainer divides). Levels, noise and
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from openreel.dit.conditioning import TaskMix
-from openreel.dit.flow import Objective, RectifiedFlow, ShiftConfig, shifted
+from openreel.dit.flow import Flow, ShiftConfig, shifted, zero_snr_levels
 from openreel.dit.model import DiT
 from openreel.dit.weights import Method, save_dit
 from openreel.packing.batch import PackedBatch
@@ -30,10 +31,12 @@ class DenoiserTaskConfig:
     """How examples are corrupted."""
 
     seed: int = 0
+    levels: Literal["logit-normal", "zero-snr"] = "logit-normal"
+    """how a level is drawn, before the shift: zero-snr takes one of a schedule's 1000 steps"""
     level_mean: float = 0.0
     level_std: float = 1.0
     """the logit of the unshifted level is normal with these (arXiv 2403.03206, eq. 19)"""
-    flow: RectifiedFlow = field(default_factory=RectifiedFlow)
+    flow: Flow = field(default_factory=Flow)
     shift: ShiftConfig = field(default_factory=ShiftConfig)
     tasks: TaskMix = field(default_factory=TaskMix)
 
@@ -63,19 +66,25 @@ def corrupt_batch(batch: PackedBatch, config: DenoiserTaskConfig) -> NoisyBatch:
         if not known[segment.tokens].any():
             known[segment.tokens] = config.tasks.draw(segment.grid, config.seed, *key)
         random = generator(config.seed, "noise", *key)
-        logit = config.level_mean + config.level_std * random.standard_normal()
-        level = np.array(1 / (1 + np.exp(-logit)))
-        levels[i] = shifted(level, config.shift.shift(segment.grid))
+        levels[i] = shifted(_level(config, random), config.shift.shift(segment.grid))
         noise[segment.tokens] = random.standard_normal(noise[segment.tokens].shape, np.float32)
     return NoisyBatch(batch=replace(batch, known=known), noise=noise, levels=levels)
+
+
+def _level(config: DenoiserTaskConfig, random: np.random.Generator) -> npt.NDArray[np.float64]:
+    """An unshifted noise level."""
+    if config.levels == "zero-snr":
+        return np.array(zero_snr_levels()[random.integers(1000)])
+    logit = config.level_mean + config.level_std * random.standard_normal()
+    return np.array(1 / (1 + np.exp(-logit)))
 
 
 class DenoiserLoss(nn.Module):
     """The model under its objective."""
 
-    def __init__(self, dit: DiT, objective: Objective) -> None:
+    def __init__(self, dit: DiT, flow: Flow) -> None:
         super().__init__()
-        self.dit, self.objective = dit, objective
+        self.dit, self.flow = dit, flow
 
     def forward(self, noisy: NoisyBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the samples' losses, and figures to report."""
@@ -87,10 +96,11 @@ class DenoiserLoss(nn.Module):
         sample_L = layout.row_of_token_L // 2
         known_L1 = rearrange(batch.known, "l -> l 1")
         levels_L1 = rearrange(levels_S[sample_L], "l -> l 1").masked_fill(known_L1, 0.0)
-        corrupted = self.objective.corrupt(clean, noise, levels_L1)
-        output = self.dit(corrupted, levels_S, batch.text, layout)
-        velocity = self.objective.velocity(corrupted, output, levels_L1)
-        error = (velocity - self.objective.target(clean, noise, levels_L1)) ** 2
+        corrupted = self.flow.corrupt(clean, noise, levels_L1)
+        inputs = self.flow.inputs(corrupted, levels_L1)
+        output = self.dit(inputs, levels_S, batch.text, layout)
+        compared = self.flow.compared(corrupted, output, levels_L1)
+        error = (compared - self.flow.target(clean, noise, levels_L1)) ** 2
         counted = batch.valid & ~known_L1
         loss_S = _mean_by_sample(error, counted, sample_L, len(batch.grids))
         loss = (loss_S * batch.weights).sum()

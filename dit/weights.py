@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from openreel.dit.config import DiTConfig
-from openreel.dit.flow import RectifiedFlow, ShiftConfig
+from openreel.dit.flow import Flow, ShiftConfig
 from openreel.dit.model import DiT
 from openreel.pipeline.errors import InputError
 
@@ -19,7 +19,7 @@ from openreel.pipeline.errors import InputError
 class Method:
     """How a model was trained, as far as sampling must do the same."""
 
-    flow: RectifiedFlow = field(default_factory=RectifiedFlow)
+    flow: Flow = field(default_factory=Flow)
     shift: ShiftConfig = field(default_factory=ShiftConfig)
 
 
@@ -56,7 +56,7 @@ def load_dit(folder: Path) -> Denoiser:
         dit = DiT(_config(described["model"]))
         dit.load_state_dict(weights)
         flow, shift = described["method"]["flow"], described["method"]["shift"]
-        method = Method(flow=RectifiedFlow(**flow), shift=ShiftConfig(**shift))
+        method = Method(flow=Flow(**flow), shift=ShiftConfig(**shift))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         cause = str(error).splitlines()[0]
         raise InputError("model", str(folder), f"a published denoiser ({cause})") from error

@@ -41,7 +41,7 @@ from openreel.deploy.world import Description, describe, draw_scene, render
 from openreel.dit.conditioning import TaskMix
 from openreel.dit.config import DiTConfig
 from openreel.dit.engine import EngineConfig
-from openreel.dit.flow import RectifiedFlow, ShiftConfig
+from openreel.dit.flow import Flow, ShiftConfig
 from openreel.dit.model import DiT
 from openreel.dit.sample import Request, SampleConfig, sample
 from openreel.dit.train import DenoiserTask, DenoiserTaskConfig
@@ -221,7 +221,7 @@ def run_arm(seed: int, arm: str, folder: Path, budget: Budget) -> dict[str, Any]
     found = toy()
     encoder = load_text_encoder(captioner_spec(found, folder / "text"))
     embed = FeatureReader(encoder.encode)
-    flow = RectifiedFlow(predicts="data")
+    flow = Flow(predicts="data")
     shift = ShiftConfig(base_tokens=8)
     none = TaskMix(image=0, prefix=0, suffix=0, both_ends=0)
     task_config = DenoiserTaskConfig(

@@ -9,26 +9,97 @@ from torch import Tensor, nn
 
 from openreel.dit.conditioning import TaskMix, known_frames
 from openreel.dit.config import DiTConfig
-from openreel.dit.flow import RectifiedFlow, ShiftConfig, shifted
+from openreel.dit.flow import Flow, ShiftConfig, shifted, zero_snr_levels
 from openreel.dit.model import DiT, Layout
 from openreel.dit.sample import Request, SampleConfig, Solver, sample
+from openreel.dit.train import DenoiserTaskConfig, corrupt_batch
 from openreel.dit.weights import Denoiser, Method
-from openreel.packing.patches import patch_grid, unpatchify
+from openreel.packing.batch import Sample, collate
+from openreel.packing.patches import patch_grid, patchify, positions, unpatchify, valid_values
 
 
-@pytest.mark.parametrize("predicts", ["velocity", "data"])
-def test_a_perfect_prediction_gives_the_data_back_at_every_level(predicts: Any) -> None:
-    flow = RectifiedFlow(predicts=predicts)
+def sample_of(index: int, size: tuple[int, int, int] = (1, 2, 2)) -> Sample:
+    grid = patch_grid(size, (1, 2, 2))
+    return Sample(
+        sample_id=str(index),
+        tokens=patchify(np.zeros((4, *size), np.float32), (1, 2, 2)),
+        valid=valid_values(size, (1, 2, 2), 4),
+        positions=positions(grid),
+        grid=grid,
+        text=np.zeros((1, 3), np.float32),
+        fps=8.0,
+    )
+
+
+@pytest.mark.parametrize("predicts", ["velocity", "data", "v"])
+@pytest.mark.parametrize("data_std", [1.0, 0.5])
+def test_a_perfect_prediction_gives_the_data_back_at_every_level(
+    predicts: Any, data_std: float
+) -> None:
+    flow = Flow(predicts=predicts, data_std=data_std)
     clean, noise = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(0))
     levels = torch.linspace(0, 1, 50)[:, None]
     noisy = flow.corrupt(clean, noise, levels)
     assert torch.equal(noisy[0], clean[0])
     assert torch.equal(noisy[-1], noise[-1])
-    output = clean if predicts == "data" else noise - clean
-    torch.testing.assert_close(flow.denoise(noisy, output, levels), clean)
     target = flow.target(clean, noise, levels)
-    velocity = flow.velocity(noisy, output, levels)
-    torch.testing.assert_close(velocity, target, atol=1e-4, rtol=1e-4)
+    output = clean if predicts == "data" else target
+    torch.testing.assert_close(flow.denoise(noisy, output, levels), clean, atol=2e-6, rtol=1e-5)
+    compared = flow.compared(noisy, output, levels)
+    torch.testing.assert_close(compared, target, atol=1e-4, rtol=1e-4)
+
+
+def test_v_is_diffusers_v_on_the_schedule_without_a_last_signal() -> None:
+    from diffusers.schedulers import DDPMScheduler
+
+    theirs = DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        rescale_betas_zero_snr=True,
+        prediction_type="v_prediction",
+    )
+    clean, noise = torch.randn(2, 1000, 8, generator=torch.Generator().manual_seed(0))
+    steps = torch.arange(1000)
+    levels = torch.from_numpy(zero_snr_levels()).float()[:, None]
+    assert levels[-1] == 1
+    assert levels[0] < 0.05
+    flow = Flow(predicts="v")
+    noisy = flow.inputs(flow.corrupt(clean, noise, levels), levels)
+    close = {"atol": 2e-4, "rtol": 0}  # theirs lets the last signal be 2^-24 in float32
+    torch.testing.assert_close(noisy, theirs.add_noise(clean, noise, steps), **close)
+    velocity = theirs.get_velocity(clean, noise, steps)
+    torch.testing.assert_close(flow.target(clean, noise, levels), velocity, **close)
+
+
+def test_v_at_edms_levels_is_edms_preconditioning() -> None:
+    from diffusers.schedulers import EDMEulerScheduler
+
+    theirs = EDMEulerScheduler(sigma_data=0.5)
+    flow = Flow(predicts="v", data_std=0.5)
+    sigma = torch.tensor([0.002, 0.1, 1.0, 7.0, 80.0])[:, None]
+    clean, noise, output = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    levels = sigma / (1 + sigma)
+    noisy = flow.corrupt(clean, noise, levels)
+    edm = clean + sigma * noise
+    torch.testing.assert_close(flow.inputs(noisy, levels), theirs.precondition_inputs(edm, sigma))
+    denoised = theirs.precondition_outputs(edm, output, sigma)
+    torch.testing.assert_close(flow.denoise(noisy, -output, levels), denoised, atol=1e-5, rtol=1e-5)
+
+
+def test_levels_are_drawn_as_configured() -> None:
+    samples = [sample_of(i) for i in range(400)]
+    none = ShiftConfig(max_shift=1.0)
+    edm = DenoiserTaskConfig(level_mean=-1.2, level_std=1.2, shift=none)
+    levels = corrupt_batch(collate(samples), edm).levels
+    sigma = np.log(levels / (1 - levels))  # EDM's: normal with -1.2 and 1.2
+    assert sigma.mean() == pytest.approx(-1.2, abs=0.2)
+    assert sigma.std() == pytest.approx(1.2, abs=0.15)
+    steps = corrupt_batch(collate(samples), DenoiserTaskConfig(levels="zero-snr", shift=none))
+    table = zero_snr_levels().astype(np.float32)
+    assert np.isin(steps.levels, table).all()
+    places = np.searchsorted(table, np.sort(steps.levels)) / 1000
+    assert np.abs(places - np.linspace(0, 1, 400)).max() < 0.1  # uniform over the steps
 
 
 def test_the_shift_grows_with_area_and_is_bounded_in_time() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from openreel.dit.config import DiTConfig
 from openreel.dit.distributed import initialise
 from openreel.dit.engine import EngineConfig
-from openreel.dit.flow import RectifiedFlow
+from openreel.dit.flow import Flow
 from openreel.dit.model import DiT
 from openreel.dit.train import DenoiserLoss, DenoiserTaskConfig, NoisyBatch, corrupt_batch
 from openreel.dit.trainer import TrainConfig, train
@@ -49,7 +49,7 @@ def toy_model() -> DenoiserLoss:
     dit = DiT(CONFIG)
     for parameter in dit.parameters():
         torch.nn.init.normal_(parameter, std=0.08)
-    return DenoiserLoss(dit, RectifiedFlow())
+    return DenoiserLoss(dit, Flow())
 
 
 class ToyTask:
