@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openreel.dit.distributed import Ranks, quiet_deepspeed
-from openreel.dit.optimizer import Muon, adamw_groups
+from openreel.dit.optimizer import Lamb, Muon, adamw_groups
 from openreel.pipeline.errors import InputError
 
 
@@ -17,8 +17,9 @@ class EngineConfig:
     """Optimizer, precision and sharding."""
 
     learning_rate: float
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """muon learns small models in a third of the steps, but cannot be sharded"""
+    optimizer: Literal["adamw", "muon", "lamb"] = "adamw"
+    """muon learns small models in a third of the steps, lamb is for batches of thousands; both
+    need whole weights, so zero_stage 0"""
     warmup_steps: int = 50
     schedule: Literal["constant", "cosine"] = "cosine"
     final_rate: float = 0.05
@@ -38,8 +39,9 @@ class EngineConfig:
         if self.precision == "bf16" and self.zero_stage == 0:
             # Without sharding DeepSpeed keeps no float32 weights that could be averaged.
             raise InputError("zero_stage", 0, "1 or 2 with bf16")
-        if self.optimizer == "muon" and self.zero_stage > 0:
-            raise InputError("zero_stage", self.zero_stage, "0 with muon: it needs whole matrices")
+        if self.optimizer != "adamw" and self.zero_stage > 0:
+            accepted = f"0 with {self.optimizer}: it needs whole weights"
+            raise InputError("zero_stage", self.zero_stage, accepted)
 
     def deepspeed(self) -> dict[str, Any]:
         """DeepSpeed's own configuration."""
@@ -84,8 +86,11 @@ def _optimizer(model: nn.Module, config: EngineConfig) -> torch.optim.Optimizer:
     rate, betas, decay = config.learning_rate, config.betas, config.weight_decay
     if config.optimizer == "muon":
         return Muon(model, learning_rate=rate, betas=betas, weight_decay=decay)
-    trained = (p for p in model.parameters() if p.requires_grad)
-    return torch.optim.AdamW(adamw_groups(trained, decay), lr=rate, betas=betas)
+    groups = adamw_groups((p for p in model.parameters() if p.requires_grad), decay)
+    if config.optimizer == "lamb":
+        return Lamb(groups, lr=rate, betas=betas)
+    adamw: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas)
+    return adamw
 
 
 def set_learning_rate(engine: Any, config: EngineConfig, step: int, steps: int) -> float:

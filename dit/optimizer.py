@@ -1,4 +1,4 @@
-"""The optimizers of a recipe: AdamW, or Muon for the matrices and AdamW for everything else.
+"""The optimizers of a recipe beside AdamW: Muon for the matrices, and LAMB for large batches.
 
 Muon (Jordan et al. 2024; Liu et al., arXiv 2502.16982) makes each matrix's momentum orthogonal
 before it steps, so that the few directions which dominate a gradient do not drown the others. Its
@@ -87,3 +87,48 @@ class Muon(torch.optim.Optimizer):
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
+
+
+class Lamb(torch.optim.Optimizer):
+    """AdamW whose step is scaled, weight by weight, to the weight's own norm.
+
+    You et al., arXiv 1904.00962, algorithm 2, with the bound on the norm of its section 3 left out,
+    as in the authors' code for BERT. Weights that do not decay take AdamW's step as it is.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+    ) -> None:
+        """Every group names its weight_decay."""
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One step. Raises ValueError for a closure."""
+        if closure is not None:
+            raise ValueError("closure: got one; accepted: None")
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, weight.grad, group)
+
+    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, (beta, beta2) = self.state[weight], group["betas"]
+        if not state:
+            state["step"] = 0
+            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        mean = state["mean"].lerp_(gradient, 1 - beta)
+        square = state["square"].lerp_(gradient.square(), 1 - beta2)
+        mean = mean / (1 - beta ** state["step"])
+        square = square / (1 - beta2 ** state["step"])
+        direction = mean / (square.sqrt() + group["eps"]) + group["weight_decay"] * weight
+        trust = 1.0
+        if group["weight_decay"]:
+            norm, length = weight.norm(), direction.norm()
+            trust = float(norm / length) if norm > 0 and length > 0 else 1.0
+        weight.add_(direction, alpha=-group["lr"] * trust)

@@ -1,8 +1,9 @@
-"""Muon with AdamW: each weight is stepped by the library's own, and a resume is exact."""
+"""Optimizers: each weight is stepped as the paper or the library says, and a resume is exact."""
 
 import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,14 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from openreel.dit.engine import EngineConfig
-from openreel.dit.optimizer import Muon, matrices
+from openreel.dit.optimizer import Lamb, Muon, matrices
 from openreel.dit.trainer import TrainConfig, train
 from openreel.pipeline.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyTask
-
-MUON = EngineConfig(learning_rate=3e-3, warmup_steps=2, optimizer="muon")
 
 
 class Small(nn.Module):
@@ -83,8 +82,42 @@ def test_a_rate_set_on_the_groups_reaches_both_parts() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_an_interrupted_run_with_muon_ends_with_the_same_weights(tmp_path: Path) -> None:
-    config = TrainConfig(steps=8, engine=MUON, ema_decay=0.9, save_every=3)
+def test_lamb_steps_each_decaying_weight_by_its_own_norm() -> None:
+    torch.manual_seed(0)
+    decays, plain = torch.randn(4, 3, requires_grad=True), torch.randn(3, requires_grad=True)
+    twins = [w.detach().clone().double() for w in (decays, plain)]
+    rate, betas, eps = 0.1, (0.9, 0.99), 1e-6
+    groups = [{"params": [decays], "weight_decay": 0.2}, {"params": [plain], "weight_decay": 0.0}]
+    lamb = Lamb(groups, lr=rate, betas=betas, eps=eps)
+    history: list[list[torch.Tensor]] = [[], []]
+    for step in range(1, 5):
+        for i, (weight, twin, decay) in enumerate(
+            zip((decays, plain), twins, (0.2, 0.0), strict=True)
+        ):
+            weight.grad = torch.randn_like(weight)
+            history[i].append(weight.grad.double())
+            ages = torch.arange(step - 1, -1, -1, dtype=torch.float64)
+            # The moments as sums over the whole history, not as recurrences.
+            first, second = (
+                torch.einsum("k,k...->...", (1 - b) * b**ages, torch.stack(history[i]) ** power)
+                / (1 - b**step)
+                for b, power in zip(betas, (1, 2), strict=True)
+            )
+            direction = first / (second.sqrt() + eps) + decay * twin
+            trust = twin.norm() / direction.norm() if decay else 1.0
+            twin -= rate * trust * direction
+        before = decays.detach().clone()
+        lamb.step()
+        moved = (decays.detach() - before).norm()
+        torch.testing.assert_close(moved, rate * before.norm())  # layer-wise: relative to itself
+    for weight, twin in zip((decays, plain), twins, strict=True):
+        torch.testing.assert_close(weight.detach().double(), twin, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "lamb"])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path, optimizer: Any) -> None:
+    engine = EngineConfig(learning_rate=3e-3, warmup_steps=2, optimizer=optimizer)
+    config = TrainConfig(steps=8, engine=engine, ema_decay=0.9, save_every=3)
     whole = train(ToyTask(), config, tmp_path / "whole")
 
     def fail(step: int, figures: dict[str, float]) -> None:
@@ -100,6 +133,7 @@ def test_an_interrupted_run_with_muon_ends_with_the_same_weights(tmp_path: Path)
         assert torch.equal(weights[name], value), name
 
 
-def test_muon_refuses_sharding() -> None:
-    with pytest.raises(InputError, match="zero_stage: got 1; accepted: 0 with muon"):
-        EngineConfig(learning_rate=1e-3, optimizer="muon", zero_stage=1)
+@pytest.mark.parametrize("optimizer", ["muon", "lamb"])
+def test_what_needs_whole_weights_refuses_sharding(optimizer: Any) -> None:
+    with pytest.raises(InputError, match=f"zero_stage: got 1; accepted: 0 with {optimizer}"):
+        EngineConfig(learning_rate=1e-3, optimizer=optimizer, zero_stage=1)
