@@ -57,6 +57,21 @@ def write_text(path: Path, text: str) -> None:
         scratch.write_text(text, encoding="utf-8")
 
 
+def write_by_content(folder: Path, kind: str, content: bytes, suffix: str) -> tuple[str, str]:
+    """Write content as folder/kind/<first two digits>/<its SHA-256><suffix>.
+
+    It is verified before it has that name. Returns the path relative to folder, and the digest.
+    Raises OSError if what was written reads back differently.
+    """
+    name = hashlib.sha256(content).hexdigest()
+    uri = f"{kind}/{name[:2]}/{name}{suffix}"
+    with committed_file(folder / uri) as scratch:
+        scratch.write_bytes(content)
+        if sha256(scratch) != name:
+            raise OSError(f"{scratch}: what was written reads back differently")
+    return uri, name
+
+
 @contextlib.contextmanager
 def committed_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; on success it becomes path, which must not exist before."""

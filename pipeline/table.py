@@ -7,8 +7,9 @@
 
 Rows are never changed in place. A row with the key of another and a higher attempt replaces it when
 the table is read; equal rows are one row. Of one attempt that was made twice, because its worker
-was lost after writing, the better verdict stands; two different rows that are both ok are an error,
-because then one of them would be lost in silence.
+was taken for lost and wrote all the same, the better verdict stands. Two that are both ok are two
+results of the same work, as keys come from content and a table has one fingerprint: rounding may
+differ, and what a server says. Either is right, and all readers take the same one.
 """
 
 import contextlib

@@ -69,12 +69,21 @@ def test_the_newest_attempt_wins_in_either_order(folder: Path) -> None:
     assert (row.status, row.attempt) == ("ok", 2)
 
 
-def test_two_different_rows_with_one_key_are_an_error(folder: Path) -> None:
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+@pytest.mark.parametrize("merged", [False, True])
+def test_of_two_results_of_the_same_work_all_readers_take_the_same(
+    folder: Path, order: tuple[int, ...], merged: bool
+) -> None:
+    """Whichever was committed first, and whichever parts were merged before the last one came."""
     (first,) = numbers(1)
-    table.append(folder, [first])
-    table.append(folder, [replace(first, value=9)])
-    with pytest.raises(ValueError, match="has two different rows"):
-        table.read(folder, Number)
+    results = [first, replace(first, value=9), replace(first, value=4)]
+    for n in order:
+        table.append(folder, [results[n], *numbers(20 + n)])
+        if merged:
+            table.compact(folder)
+            assert len(table.parts(folder)) == 1
+    assert values(folder) == [1, 20, 21, 22]
+    assert (len(table.view(folder, Number)), len(table.usable(folder, Number))) == (4, 4)
 
 
 def test_of_one_attempt_made_twice_the_better_verdict_stands(folder: Path) -> None:
