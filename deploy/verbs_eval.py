@@ -10,6 +10,7 @@ from rich.text import Text
 from tyro.conf import Positional
 
 from openreel.deploy.verbs import existing, show
+from openreel.pipeline.errors import InputError
 
 if TYPE_CHECKING:  # a typo must not wait for torch to load
     from openreel.recaption.assess import Assessment, Author, Said
@@ -20,14 +21,43 @@ class EvalCaptions:
     """What each captioner of a dataset wrote: lengths, flaws, repetition, likeness to originals."""
 
     dataset: Positional[Path]
+    calibrate: Path | None = None
+    """a captioner's folder: show instead how low an agreement speaks against a caption, for
+    openreel recaption --min-agreement, from the texts that came with the clips"""
+    share: float = 0.05
+    """of those texts that may be refused"""
+    device: str = "cpu"
+    """on which that captioner reads"""
 
     def run(self) -> None:
         from openreel.deploy.stations_text import captions_of
         from openreel.recaption.assess import by_author
 
+        if self.calibrate is not None:
+            show(self._thresholds(self.calibrate))
+            return
         captions = captions_of(existing("dataset", self.dataset))
         for part in rendered(by_author(captions.values())):
             show(part)
+
+    def _thresholds(self, captioner: Path) -> Table:
+        from openreel.deploy.stations import clips_of
+        from openreel.recaption.calibration import agreements
+        from openreel.recaption.coca_writer import CocaWriter
+        from openreel.recaption.decoding import Decoding
+
+        if not 0 < self.share < 1:
+            raise InputError("share", self.share, "above 0, below 1")
+        writer = CocaWriter(captioner, Decoding(), self.device)
+        found = agreements(writer, clips_of(existing("dataset", self.dataset)))
+        shown = Table(
+            *("min-agreement", "own texts refused", "others' texts let pass"),
+            title=f"{len(found.own):,} texts with their clips, {len(found.others):,} with others",
+        )
+        for least in (found.refusing(self.share), found.balanced()):
+            shares = (found.refused(least), found.passed(least))
+            shown.add_row(f"{least:.3f}", *(f"{share:.1%}" for share in shares))
+        return shown
 
 
 def rendered(said: "Mapping[Author, Sequence[Said]]") -> Iterator[Any]:
@@ -88,7 +118,8 @@ def _shown_flaws(found: "Mapping[Author, Assessment]") -> Table:
 
 def _shown_likeness(said: "Mapping[Author, Sequence[Said]]") -> Iterator[Any]:
     from openreel.recaption import ngrams
-    from openreel.recaption.assess import MANIFEST, against_originals
+    from openreel.recaption.assess import against_originals
+    from openreel.recaption.caption import MANIFEST
 
     if {author.source == MANIFEST for author in said} != {True, False}:
         return

@@ -22,6 +22,9 @@ class Recaption:
     retry_failed: bool = False
     device: str | None = None
     """cpu or cuda; None: the recipe's"""
+    min_agreement: float | None = None
+    """of clip and caption, below which a caption is not used; None: the recipe's. openreel eval
+    captions --calibrate finds it"""
     model: str = ""
     """of an endpoint: the name that its server knows it by"""
     key_variable: str = ""
@@ -44,6 +47,9 @@ class Recaption:
         config = recipe(self.recipe).recaption
         if self.device is not None:
             config = replace(config, device=self.device)
+        if self.min_agreement is not None:
+            checks = replace(config.checks, min_agreement=self.min_agreement)
+            config = replace(config, checks=checks)
         endpoint = partial(
             EndpointConfig,
             model=self.model,

@@ -86,7 +86,7 @@ class CaptionChecks:
     """True: openings such as "the image shows" are let pass"""
     min_agreement: float | None = None
     """contrastive likeness of clip and caption below which its claims count as unsupported; None:
-    not looked at. It differs from model to model: coca_writer.calibrated finds it"""
+    not looked at. It differs from model to model: `openreel eval captions --calibrate` finds it"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:

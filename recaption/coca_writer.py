@@ -55,21 +55,15 @@ class CocaWriter:
 
     @torch.inference_mode()
     def _write(self, windows: Sequence[Window], kind: str) -> list[Written]:
-        clip_BE, seen_BQE = self._encoded(windows)
+        clip_BE, seen_BQE = self.encoded(windows)
         keys = [window.key for window in windows]
         said = write_captions(self.model, self.tokenizer, seen_BQE, kind, keys, self.decoding)
-        text_BE = self._read([one.text for one in said], kind)
+        text_BE = self.read([one.text for one in said], kind)
         agreement_B = (clip_BE * text_BE).sum(-1).tolist()
         return [_written(one, score) for one, score in zip(said, agreement_B, strict=True)]
 
     @torch.inference_mode()
-    def likeness(self, windows: Sequence[Window], texts: Sequence[str], kind: str) -> Tensor:
-        """Cosines (B, N), -1 to 1, of each window with each of N texts."""
-        clip_BE, _ = self._encoded(windows)
-        likeness_BN: Tensor = clip_BE @ self._read(texts, kind).T
-        return likeness_BN
-
-    def _encoded(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    def encoded(self, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
         """Unit-length features (B, E) and tokens (B, Q, E); the latest windows' are at hand, for
         their next kind of caption."""
         if self._latest is not None:
@@ -82,7 +76,8 @@ class CocaWriter:
         self._latest = (list(windows), encoded)
         return encoded
 
-    def _read(self, texts: Sequence[str], kind: str) -> Tensor:
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str], kind: str) -> Tensor:
         """Unit-length features (N, E) of texts."""
         text_NK = self.tokenizer.encode(texts, [kind] * len(texts)).to(self.device)
         return self.model.encode_text(text_NK)[0]
@@ -101,20 +96,3 @@ def _written(said: Decoded, agreement: float) -> Written:
         agreement=agreement,
         tokens_out=len(said.ids),
     )
-
-
-def calibrated(own: Sequence[float], others: Sequence[float]) -> float:
-    """The agreement below which a caption is likelier another clip's than its own.
-
-    own: of captions with their clips; others: with clips that they are not about. The threshold at
-    which the two kinds of error are equally frequent.
-    """
-    return min(
-        sorted({*own, *others}),
-        key=lambda least: abs(_share(own, least) - (1 - _share(others, least))),
-    )
-
-
-def _share(values: Sequence[float], least: float) -> float:
-    """The share of values below."""
-    return sum(value < least for value in values) / len(values)

@@ -9,6 +9,7 @@ from openreel.pipeline import table
 from openreel.recaption import ngrams
 from openreel.recaption.caption import Caption, ClipCaptions
 from openreel.recaption.tables import place_of
+from tests.benchmarks.small_clips import dataset_of, small_clips, untrained
 
 TEXTS = ["a red ball moves right", "a blue box stays still on a table", "two bars move up"]
 
@@ -34,9 +35,9 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shown_by(dataset: Path, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+def shown_by(dataset: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[list[str]]:
     """The cells of every row of the tables."""
-    main(["eval", "captions", str(dataset)])
+    main(["eval", "captions", str(dataset), *options])
     lines = capsys.readouterr().out.splitlines()
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
 
@@ -87,3 +88,22 @@ def test_a_dataset_without_captions_is_one_line(
         assert stopped.value.code == 2
         assert len(lines) == 1
         assert word in lines[0].lower()
+
+
+def test_a_threshold_for_the_check_of_agreement_is_shown_and_can_be_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five clips with a text each: a share of 0.25 may refuse one, and one is a fifth."""
+    dataset = dataset_of(tmp_path / "data", small_clips(tmp_path / "media", 5))
+    captioner = str(untrained(tmp_path / "captioner"))
+    asked, balanced = shown_by(dataset, capsys, "--calibrate", captioner, "--share", "0.25")
+    assert asked[1] == "20.0%"
+    assert float(asked[0]) >= -1 <= float(balanced[0])
+    assert balanced[1:] != asked[1:]
+    command = ["recaption", str(dataset), "--captioner", captioner, "--min-agreement", asked[0]]
+    main([*command, "--dry-run"])
+    assert f"'min_agreement': {float(asked[0])}" in capsys.readouterr().out
+    for wrong in (["--share", "0"], ["--share", "1"]):
+        with pytest.raises(SystemExit):
+            main(["eval", "captions", str(dataset), "--calibrate", captioner, *wrong])
+        assert "share: got" in capsys.readouterr().err
