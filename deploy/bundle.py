@@ -1,7 +1,7 @@
 """A bundle: one folder with everything that generation needs, portable as it is.
 
 denoiser/       the diffusion transformer
-autoencoder/    latents to pixels
+autoencoder/    latents to pixels: ours or one of diffusers'
 captioner/      its text tower reads the prompts (absent when a T5 folder does)
 expander/       the model that expands prompts (absent where the grammar does)
 expander.json   the captions whose style short prompts are expanded into
@@ -48,13 +48,9 @@ class Bundle:
 
     @property
     def costs(self) -> Costs:
-        model, pixels = self.denoiser.dit.config, self.autoencoder.config
+        model = self.denoiser.dit.config
         return Costs(
-            time_factor=pixels.time_factor,
-            space_factor=pixels.space_factor,
-            patch=model.patch,
-            dim=model.dim,
-            depth=model.depth,
+            pixels=self.autoencoder.config, patch=model.patch, dim=model.dim, depth=model.depth
         )
 
 
@@ -71,9 +67,11 @@ def write_bundle(
 ) -> None:
     """Copy the parts into one committed folder; a captioner named as text encoder comes along.
 
-    corpus: dense captions. pairs: of a short and a dense one, to show a language model the style.
-    expander: a folder that `openreel train expander` wrote. sample: how videos are sampled unless
-    somebody asks for something else.
+    autoencoder: load_codec's name of it; one of diffusers' is copied too, a fraction of its
+    denoiser's size, so that the bundle can be moved. corpus: dense captions. pairs: of a short and
+    a dense one, to show a language model the style. expander: a folder that
+    `openreel train expander` wrote. sample: how videos are sampled unless somebody asks for
+    something else.
     """
     kind, _, text_folder = text_encoder.partition(":")
     with committed_folder(folder) as scratch:
@@ -124,10 +122,8 @@ def load_costs(folder: Path) -> Costs:
         ) from error
     from openreel.vae.codec import load_shape
 
-    pixels = load_shape(folder / "autoencoder")
     return Costs(
-        time_factor=pixels.time_factor,
-        space_factor=pixels.space_factor,
+        pixels=load_shape(folder / "autoencoder"),
         patch=tuple(model["patch"]),
         dim=model["dim"],
         depth=model["depth"],

@@ -8,10 +8,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from openreel.packing.patches import Patch, patch_grid
 from openreel.pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from openreel.vae.codec import Shape
 
 SMALLEST = 16
 ACCEPTED = "WIDTHxHEIGHT in pixels, each at least 16, such as 1080x1920"
@@ -74,24 +77,20 @@ class Plan:
 class Costs:
     """What the planner must know of a model."""
 
-    time_factor: int
-    space_factor: int
+    pixels: "Shape"
+    """how the autoencoder's latents lie in time and space"""
     patch: Patch
     dim: int
     depth: int
 
     def plan(self, size: Size, num_frames: int, fps: float) -> Plan:
         """The plan of one video. Sampling holds a dozen activations of every token at a time."""
-        latent = (
-            1 + math.ceil((num_frames - 1) / self.time_factor),
-            math.ceil(size.height / self.space_factor),
-            math.ceil(size.width / self.space_factor),
-        )
+        latent = self.pixels.latent_shape(num_frames, size.height, size.width)[1:]
         tokens = math.prod(patch_grid(latent, self.patch))
         guided = 2
         activations = guided * tokens * self.dim * 4 * 24
         pixels = num_frames * size.width * size.height * 3
-        step_pixels = self.time_factor * size.width * size.height * 4 * 96
+        step_pixels = self.pixels.time_factor * size.width * size.height * 4 * 96
         return Plan(
             size=size,
             num_frames=num_frames,

@@ -22,9 +22,9 @@ from openreel.pipeline.errors import InputError
 from openreel.recaption.caption import ClipCaptions
 from openreel.recaption.pairs import pairs_of
 from openreel.recaption.text import text_identity
+from openreel.vae.codec import load_codec
 from openreel.vae.latent import LatentRow
 from openreel.vae.run import read_latent
-from openreel.vae.weights import load_autoencoder
 
 
 def train_denoiser(
@@ -32,7 +32,7 @@ def train_denoiser(
     dataset: Path,
     run: Path,
     *,
-    autoencoder: Path,
+    autoencoder: str | Path,
     text_encoder: str,
     seed: int,
     sampling: SampleConfig,
@@ -42,16 +42,16 @@ def train_denoiser(
 ) -> Path:
     """Train on latents and captions; returns the bundle's folder, ready to generate from.
 
-    bundle: where it goes; None is RUN/bundle. sampling: the bundle's defaults.
-    expander: a trained expander's folder, which goes into the bundle.
+    autoencoder: load_codec's name of it. bundle: where it goes; None is RUN/bundle. sampling: the
+    bundle's defaults. expander: a trained expander's folder, which goes into the bundle.
     """
     ranks = initialise(recipe.train.timeout_minutes)
-    codec = load_autoencoder(autoencoder)
-    made_with = {"codec": codec.codec, "text_encoder": text_identity(text_encoder)}
+    codec, channels = _codec_of(autoencoder)
+    made_with = {"codec": codec, "text_encoder": text_identity(text_encoder)}
     latents, captions = table.usable(dataset / "latents", LatentRow), captions_of(dataset)
-    other = next((row for row in latents if row.codec != codec.codec), None)
+    other = next((row for row in latents if row.codec != codec), None)
     if other is not None:
-        raise InputError("vae", codec.codec, f"{other.codec}, which the latents were encoded with")
+        raise InputError("vae", codec, f"{other.codec}, which the latents were encoded with")
     features = embedder(text_encoder, dataset, usable_texts(captions.values()), say=ranks.is_first)
     loader = PackLoader(
         latents,
@@ -69,7 +69,7 @@ def train_denoiser(
     inputs = {"seed": seed, "data": digest(*said), **made_with, "text_dtype": features.dtype}
     card = {**made_with, "recipe": described(recipe), **_told(loader)}
     text_dim = features("").shape[1]
-    dit = new_denoiser(recipe, channels=codec.config.channels, text_dim=text_dim, seed=seed)
+    dit = new_denoiser(recipe, channels=channels, text_dim=text_dim, seed=seed)
     task = DenoiserTask(dit, loader, recipe.task, card=card)
     model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
     bundle = bundle or run / "bundle"
@@ -85,6 +85,12 @@ def train_denoiser(
             expander=expander,
         )
     return bundle
+
+
+def _codec_of(autoencoder: str | Path) -> tuple[str, int]:
+    """Its identity and the channels of its latents; training needs no memory for its weights."""
+    loaded = load_codec(autoencoder)
+    return loaded.codec, loaded.config.channels
 
 
 def _told(loader: PackLoader) -> dict[str, object]:

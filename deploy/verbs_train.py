@@ -102,8 +102,8 @@ class TrainExpander(TrainVerb):
 class TrainDit(TrainVerb):
     """The denoiser, on latents and captions; ends in a bundle to generate from."""
 
-    vae: Path
-    """the autoencoder that the latents were encoded with"""
+    vae: str
+    """the autoencoder that the latents were encoded with: its folder, or diffusers:FOLDER"""
     text: str
     """captioner:FOLDER, t5:FOLDER, umt5:FOLDER or clip:FOLDER"""
     expander: Path | None = None

@@ -4,8 +4,10 @@ import pytest
 
 from openreel.deploy.sizes import Costs, Size, frames_for
 from openreel.pipeline.errors import InputError
+from openreel.vae.config import tiny
 
-COSTS = Costs(time_factor=4, space_factor=8, patch=(1, 2, 2), dim=192, depth=6)
+COSTS = Costs(pixels=tiny(), patch=(1, 2, 2), dim=192, depth=6)
+"""4x8x8"""
 
 
 @pytest.mark.parametrize(
