@@ -6,11 +6,10 @@ T H W   frames, rows, columns
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from openreel.pipeline.media import Frames, read_clip
 from openreel.pipeline.progress import progress
 from openreel.pipeline.runs import runs
 from openreel.pipeline.sandbox import ChildError
-from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.caption import MANIFEST, Caption, ClipCaptions, originals
 from openreel.recaption.run import spent_in
 from openreel.recaption.tables import caption_tables
 
@@ -44,7 +43,7 @@ class KindFigures:
 
     def add(self, caption: Caption) -> None:
         if caption.flaw:
-            self.flaws[caption.flaw.partition(":")[0]] += 1
+            self.flaws[caption.failed_check] += 1
         else:
             self.used += 1
         self.logprobs += [] if caption.logprob is None else [caption.logprob]
@@ -93,7 +92,7 @@ def figures(folder: Path) -> CaptionerFigures:
         rows[row.status] += 1
         reasons.update([row.reason] if row.reason else [])
         for caption in row.captions:
-            if caption.source != "manifest" and caption.whole:
+            if caption.source != MANIFEST and caption.whole:
                 kinds.setdefault(caption.kind, KindFigures()).add(caption)
     return CaptionerFigures(
         name=folder.name,
@@ -152,14 +151,14 @@ def _captioned(clip: Clip, said: Sequence[tuple[str, ClipCaptions]]) -> Captione
         facts=" · ".join([*facts, *([clip.camera] if clip.camera else [])]),
         frames=frames,
         unreadable=unreadable,
-        originals=tuple(Caption(kind=t.kind, text=t.text, source="manifest") for t in clip.texts),
+        originals=originals(clip),
         said=tuple((name, _own(row)) for name, row in said),
     )
 
 
 def _own(row: ClipCaptions) -> tuple[Caption, ...]:
     """A captioner's captions, whole ones first; without any, the reason of its row."""
-    own = [c for c in row.captions if c.source != "manifest"]
+    own = [c for c in row.captions if c.source != MANIFEST]
     if not own and row.reason:
         reason = f"{row.status}: {row.reason}"
         return (Caption(kind="dense", text="", source="", flaw=reason),)
@@ -194,8 +193,3 @@ def told(one: CaptionerFigures) -> str:
 
 def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in counts.most_common())
-
-
-def mean(values: Iterable[float]) -> float | None:
-    kept: list[Any] = list(values)
-    return float(np.mean(kept)) if kept else None

@@ -13,12 +13,12 @@ from openreel.deploy.captions_data import (
     captioned_clips,
     figures,
     listed,
-    mean,
     told,
 )
 from openreel.deploy.markup import (
     Child,
     Markup,
+    document,
     duration,
     element,
     head,
@@ -27,10 +27,9 @@ from openreel.deploy.markup import (
     scroll,
     together,
 )
-from openreel.deploy.report_page import POLICY
 from openreel.pipeline.commit import write_text
 from openreel.pipeline.report import visible
-from openreel.recaption.caption import Caption
+from openreel.recaption.caption import Caption, mean
 from openreel.recaption.tables import caption_tables
 
 PAGE = "captions.html"
@@ -62,31 +61,14 @@ def render(
         "captioners": ("Who captioned", _captioners(captioners)),
         "clips": ("What is said of some clips", _clips(clips)),
     }
-    links = [element("a", title, href=f"#{key}") for key, (title, _) in sections.items()]
-    bodies = [
-        element("section", element("h2", title), body, id=key)
-        for key, (title, body) in sections.items()
-    ]
-    styles = [
-        Path(__file__).with_name(f"{style}.css").read_text("utf-8")
-        for style in ("page", "report", "captions")
-    ]
     title = visible(name)
-    meta = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title}: captions"),
-        element("style", Markup("\n".join(styles))),
-    )
     kind = element("p", "openreel captions", class_="quiet")
-    top = element(
-        "header", kind, element("h1", title), element("p", _lead(captioners), class_="lead")
+    return document(
+        title=f"{title}: captions",
+        top=(kind, element("h1", title), element("p", _lead(captioners), class_="lead")),
+        sections=sections,
+        styles=("page", "report", "captions"),
     )
-    body = element("body", top, element("nav", *links), element("main", *bodies))
-    return "<!doctype html>" + element("html", meta, body, lang="en")
 
 
 def _lead(captioners: Sequence[CaptionerFigures]) -> Markup:

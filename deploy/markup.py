@@ -3,12 +3,16 @@
 import base64
 import html
 import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from openreel.pipeline.media import Frames
 
 Child = object
 """Markup, or anything whose text is shown as it is"""
 
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""what the browser may load: nothing from outside the page"""
 _VOID = frozenset(["br", "img", "meta"])
 """HTML's own elements without an end; one of SVG that is left open swallows what follows"""
 
@@ -38,6 +42,45 @@ def element(name: str, /, *children: Child, **attributes: object) -> Markup:
 def together(*children: Child) -> Markup:
     """Children side by side, escaped unless they are Markup."""
     return Markup("".join(c if isinstance(c, Markup) else html.escape(str(c)) for c in children))
+
+
+def document(
+    *,
+    title: str,
+    top: Sequence[Child],
+    sections: Mapping[str, tuple[str, Child]],
+    styles: Sequence[str],
+    policy: str = POLICY,
+    scheme: bool = True,
+) -> str:
+    """A whole page that needs nothing beside it and runs no script.
+
+    Args:
+        title: the browser's.
+        top: what stands in its header.
+        sections: id -> heading and content, in their order; the page begins with links to them.
+        styles: names of style sheets of this folder, without ".css".
+        policy: what the browser may load.
+        scheme: True: the browser's own parts may be light or dark before the styles are read.
+    """
+    sheets = [Path(__file__).with_name(f"{name}.css").read_text("utf-8") for name in styles]
+    metadata = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+    ]
+    if scheme:
+        metadata.append(element("meta", name="color-scheme", content="light dark"))
+    metadata += [element("title", title), element("style", Markup("\n".join(sheets)))]
+    links = [element("a", heading, href=f"#{key}") for key, (heading, _) in sections.items()]
+    bodies = [
+        element("section", element("h2", heading), content, id=key)
+        for key, (heading, content) in sections.items()
+    ]
+    body = element(
+        "body", element("header", *top), element("nav", *links), element("main", *bodies)
+    )
+    return "<!doctype html>" + element("html", element("head", *metadata), body, lang="en")
 
 
 def data_uri(content: bytes, kind: str) -> str:

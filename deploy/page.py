@@ -4,13 +4,13 @@ It computes nothing and runs no script: what is shown is what the records say.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from openreel.deploy.charts import Curve, curve_chart, pack_chart, pack_legend
 from openreel.deploy.checker import Score
 from openreel.deploy.markup import (
     Markup,
     data_uri,
+    document,
     duration,
     element,
     head,
@@ -50,28 +50,19 @@ def render(page: Page) -> str:
         "packing": ("Packing", _packing(page.packing)),
         "curves": ("Training", _curves(page.curves)),
     }
-    links = [element("a", title, href=f"#{name}") for name, (title, _) in sections.items()]
-    bodies = [
-        element("section", element("h2", title), body, id=name)
-        for name, (title, body) in sections.items()
-    ]
-    style = Markup(Path(__file__).with_name("page.css").read_text("utf-8"))
-    metadata = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", "openreel demo"),
-        element("style", style),
-    )
     lead = (
         "From a folder of raw videos to a text-to-video model and three videos of three shapes, "
         f"in {duration(sum(s for _, s in page.run.seconds))} on this machine. The denoiser saw "
         "each clip in its own shape: none was cropped, squared or bucketed."
     )
-    title = element("header", element("h1", "openreel"), element("p", lead, class_="lead"))
-    body = element("body", title, element("nav", *links), element("main", *bodies))
-    return "<!doctype html>" + element("html", metadata, body, lang="en")
+    return document(
+        title="openreel demo",
+        top=(element("h1", "openreel"), element("p", lead, class_="lead")),
+        sections=sections,
+        styles=("page",),
+        policy=POLICY,
+        scheme=False,
+    )
 
 
 def _videos(videos: Sequence[Video]) -> Markup:

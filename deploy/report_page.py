@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openreel.deploy.markup import (
     Markup,
+    document,
     duration,
     element,
     head,
@@ -24,8 +25,6 @@ from openreel.pipeline.report import visible
 from openreel.pipeline.summary import Report, Step, Tables
 
 PAGE = "report.html"
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""what the browser may load: nothing from outside the page"""
 _MOST_REASONS = 10
 """lines below a step of the way; the rest is summed up in one"""
 
@@ -50,28 +49,14 @@ def render(page: ReportPage) -> str:
         "settings": ("Made with", _settings(page.settings)),
     }
     sections = {name: section for name, section in sections.items() if section[1]}
-    links = [element("a", title, href=f"#{name}") for name, (title, _) in sections.items()]
-    bodies = [
-        element("section", element("h2", title), body, id=name)
-        for name, (title, body) in sections.items()
-    ]
-    files = (
-        Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "report.css")
-    )
     title = visible(page.dataset)
-    meta = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{title}: curation report"),
-        element("style", Markup("\n".join(files))),
-    )
     kind = element("p", "openreel curation report", class_="quiet")
-    top = element("header", kind, element("h1", title), element("p", _lead(page), class_="lead"))
-    body = element("body", top, element("nav", *links), element("main", *bodies))
-    return "<!doctype html>" + element("html", meta, body, lang="en")
+    return document(
+        title=f"{title}: curation report",
+        top=(kind, element("h1", title), element("p", _lead(page), class_="lead")),
+        sections=sections,
+        styles=("page", "report"),
+    )
 
 
 def _lead(page: ReportPage) -> Markup:

@@ -18,13 +18,10 @@ from openreel.packing.packer import Item, Packer, PackerConfig
 from openreel.packing.patches import Patch, patch_grid, patchify, positions, valid_values
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator, uniform
-from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.caption import MANIFEST, Caption, ClipCaptions
 from openreel.vae.latent import LatentRow, LatentVideo
 
 Features = npt.NDArray[np.float32]
-
-GIVEN = "manifest"
-"""the source of captions that came with the files"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ class CaptionMix:
         for caption in captions.captions:
             if caption.flaw or not caption.whole or not caption.text:
                 continue
-            own = caption.source == GIVEN or caption.kind == "original"
+            own = caption.source == MANIFEST or caption.kind == "original"
             share = 1.0 if caption.kind == "original" else getattr(self, caption.kind)
             if not own and share:
                 written[caption.kind] = caption

@@ -7,12 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.caption import MANIFEST, Caption, ClipCaptions, mean
 from openreel.recaption.checks import spoken_words
 from openreel.recaption.ngrams import NgramScores, score
 
-MANIFEST = "manifest"
-"""source of the texts that came with clips"""
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 Said = tuple[str, Caption]
@@ -82,12 +80,12 @@ def assess(said: Sequence[Said]) -> Assessment | None:
     return Assessment(
         captions=len(whole),
         windows=len(said) - len(whole),
-        flaws=dict(Counter(c.flaw.partition(":")[0] for _, c in whole if c.flaw).most_common()),
+        flaws=dict(Counter(c.failed_check for _, c in whole if c.flaw).most_common()),
         words=tuple(np.quantile([len(spoken) for spoken in words], QUANTILES).tolist()),
         distinct_2=len(set(pairs)) / max(1, len(pairs)),
         repeated=sum(clips[key] > 1 for key in keys) / len(keys),
-        logprob=_mean(c.logprob for _, c in whole),
-        agreement=_mean(c.agreement for _, c in whole),
+        logprob=mean(c.logprob for _, c in whole),
+        agreement=mean(c.agreement for _, c in whole),
     )
 
 
@@ -109,8 +107,3 @@ def against_originals(said: Mapping[Author, Sequence[Said]], author: Author) -> 
         references.setdefault(clip, []).append(text)
     candidates = {clip: text for clip, text in candidates.items() if clip in references}
     return score(candidates, references) if candidates else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

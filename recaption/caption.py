@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from openreel.pipeline.clip import Verdict
+from openreel.pipeline.clip import Clip, Verdict
 
 KINDS = ("original", "short", "dense")
+MANIFEST = "manifest"
+"""source of the texts that came with clips"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,22 @@ class Caption:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind: got {self.kind!r}; accepted: {', '.join(KINDS)}")
+
+    @property
+    def failed_check(self) -> str:
+        """The name of the check that it did not pass; empty if it is used."""
+        return self.flaw.partition(":")[0]
+
+
+def originals(clip: Clip) -> tuple[Caption, ...]:
+    """The texts that came with a clip."""
+    return tuple(Caption(kind=t.kind, text=t.text, source=MANIFEST) for t in clip.texts)
+
+
+def mean(figures: Iterable[float | None]) -> float | None:
+    """Of the captions' figures that are known; None if none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from openreel.pipeline.commit import write_text
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.media import stream_clip
 from openreel.pipeline.stage import Stage
-from openreel.recaption.caption import Caption, ClipCaptions
+from openreel.recaption.caption import Caption, ClipCaptions, mean, originals
 from openreel.recaption.checks import CaptionChecks, flaw
 from openreel.recaption.decoding import Decoding
 from openreel.recaption.merge import Part, merge
@@ -161,7 +161,7 @@ def _row(
     config: RecaptionConfig,
 ) -> ClipCaptions:
     """A failed row, to be tried again, if the captioner failed on a window."""
-    captions = [Caption(kind=t.kind, text=t.text, source="manifest") for t in clip.texts]
+    captions = list(originals(clip))
     for kind, written in said.items():
         # A caption's provenance, the same for all of a kind.
         by = Caption(
@@ -215,15 +215,10 @@ def _whole(by: Caption, own: Sequence[Caption], checks: CaptionChecks) -> Captio
     return replace(
         by,
         text=merged.text,
-        logprob=_mean([c.logprob for c in usable]),
-        agreement=_mean([c.agreement for c in usable]),
+        logprob=mean(c.logprob for c in usable),
+        agreement=mean(c.agreement for c in usable),
         flaw=found,
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 # ---- what a server has cost -------------------------------------------------------------------

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from openreel.pipeline import table
 from openreel.pipeline.clip import Verdict, digest
-from openreel.pipeline.commit import committed_file, sha256
+from openreel.pipeline.commit import write_by_content
 from openreel.pipeline.errors import MediaError
 
 Dtype = Literal["float32", "float16"]
@@ -68,12 +68,7 @@ def write_shard(
         raise ValueError(f"features: got values that are not finite in {dtype}; accepted: finite")
     stored = [np.ascontiguousarray(f, dtype=dtype) for f in features]
     content = safetensors.numpy.save({TENSOR: np.concatenate(stored)})
-    name = hashlib.sha256(content).hexdigest()
-    uri = f"shards/{name[:2]}/{name}.safetensors"
-    with committed_file(folder / uri) as scratch:
-        scratch.write_bytes(content)
-        if sha256(scratch) != name:
-            raise OSError(f"{scratch}: what was written reads back differently")
+    uri, name = write_by_content(folder, "shards", content, ".safetensors")
     return TextShard(
         shard_id=shard_id,
         text_ids=tuple(text_ids),

@@ -17,11 +17,11 @@ import safetensors.numpy
 
 from openreel.pipeline import table
 from openreel.pipeline.clip import Clip
-from openreel.pipeline.commit import committed_file, sha256
+from openreel.pipeline.commit import write_by_content
 from openreel.pipeline.errors import InputError, MediaError
 from openreel.pipeline.media import stream_clip
 from openreel.pipeline.stage import Stage
-from openreel.vae.codec import Codec, Frames, load_codec, plan_video
+from openreel.vae.codec import Codec, Frames, load_codec
 from openreel.vae.latent import LatentRow, LatentVideo
 from openreel.vae.tiling import TilePlan
 
@@ -76,7 +76,7 @@ def plan_clip(model: Codec, clip: Clip, config: EncodeConfig) -> TilePlan:
     """How a clip will be encoded. Raises InputError if the budget is too small for it."""
     width, height = scaled_size(clip, config) or (clip.width, clip.height)
     num_frames = min(clip.num_frames, config.max_frames or clip.num_frames)
-    return plan_video(model, num_frames, height, width, config.budget_mib * 2**20)
+    return model.plan(num_frames, height, width, config.budget_mib * 2**20)
 
 
 def encode_clip(
@@ -139,12 +139,7 @@ def scaled_size(clip: Clip, config: EncodeConfig) -> tuple[int, int] | None:
 def write_latent(video: LatentVideo, folder: Path, clip_id: str) -> LatentRow:
     """Write the latents to a file named by its content, verified before it has that name."""
     content = safetensors.numpy.save({TENSOR: video.latents})
-    sha = hashlib.sha256(content).hexdigest()
-    uri = f"latents/{sha[:2]}/{sha}.safetensors"
-    with committed_file(folder / uri) as scratch:
-        scratch.write_bytes(content)
-        if sha256(scratch) != sha:
-            raise OSError(f"{scratch}: what was written reads back differently")
+    uri, sha = write_by_content(folder, "latents", content, ".safetensors")
     return LatentRow(
         clip_id=clip_id,
         codec=video.codec,

@@ -93,7 +93,7 @@ def kill_worker(process: "subprocess.Popen[bytes]", draw: float) -> bool:
 
 
 def sweep(mark: str) -> None:
-    """What a killed driver leaves behind must not slow the next trial."""
+    """What a killed driver leaves behind must not slow the next run."""
     for one in psutil.process_iter():
         try:
             if one.environ().get(MARK) == mark:

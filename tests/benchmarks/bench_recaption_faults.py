@@ -32,6 +32,7 @@ from openreel.pipeline.keyed import uniform
 from openreel.recaption.caption import Caption, ClipCaptions
 from openreel.recaption.tables import caption_tables
 from openreel.recaption.writer import Sight, Window, Writer, Written
+from tests.benchmarks.bench_faults import MARK, quiet, sweep
 from tests.benchmarks.small_clips import dataset_of, small_clips, untrained
 from tests.benchmarks.timing import report
 
@@ -41,7 +42,6 @@ KILLS_A_DATASET = 4
 BATCH = 4
 PAUSE_S = 0.15
 """that a batch takes longer, as with a captioner of some size"""
-MARK = "OPENREEL_BENCH_TRIAL"
 
 
 @dataclass
@@ -101,11 +101,7 @@ def drive(dataset: Path, captioner: Path, log: Path) -> None:
 def driver(dataset: Path, captioner: Path, log: Path) -> "subprocess.Popen[bytes]":
     module = "tests.benchmarks.bench_recaption_faults"
     argv = [sys.executable, "-m", module, str(dataset), str(captioner), str(log)]
-    null = subprocess.DEVNULL
-    environment = {**os.environ, MARK: str(dataset)}
-    return subprocess.Popen(
-        argv, env=environment, stdin=null, stdout=null, stderr=null, start_new_session=True
-    )
+    return quiet(argv, {**os.environ, MARK: str(dataset)})
 
 
 def actors(run: "subprocess.Popen[bytes]") -> list[psutil.Process]:
@@ -114,16 +110,6 @@ def actors(run: "subprocess.Popen[bytes]") -> list[psutil.Process]:
         return [p for p in below if "MapWorker" in (p.cmdline() or [""])[0]]
     except psutil.NoSuchProcess:
         return []
-
-
-def sweep(mark: str) -> None:
-    """What a killed driver leaves behind must not slow the next run."""
-    for one in psutil.process_iter():
-        try:
-            if one.environ().get(MARK) == mark:
-                one.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
 
 
 def begun(log: Path) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from openreel.deploy.world import Scene, Thing, describe, draw_scene, render
-from openreel.pipeline.clip import Clip, TimedText
+from openreel.pipeline.clip import Clip
 from openreel.pipeline.errors import InputError
 from openreel.recaption.decoding import Decoding, write_captions
 from openreel.recaption.frames import Frames, collate, normalised, prepare
@@ -16,21 +16,9 @@ from openreel.recaption.loss import caption_loss, contrastive_loss
 from openreel.recaption.train import CaptionerTask, CaptionerTrainConfig
 from openreel.recaption.variation import mirrored
 from openreel.recaption.weights import Captioner, load_captioner, new_captioner
+from tests.benchmarks.captions import clip_of
 
 SCENES = {str(i): draw_scene(0, i, num_objects=1, size=(48, 36)) for i in range(40)}
-
-
-def clip_of(clip_id: str, scene: Scene) -> Clip:
-    truth = describe(scene)
-    return Clip(
-        **{"clip_id": clip_id, "video_id": "v", "uri": clip_id, "kind": "video"},
-        **{"start_frame": 0, "num_frames": scene.num_frames, "start_pts": 0, "end_pts": 1},
-        **{"time_base": "1/1", "fps": scene.fps, "width": scene.width, "height": scene.height},
-        texts=(
-            TimedText(kind="short", text=truth.short),
-            TimedText(kind="dense", text=truth.dense),
-        ),
-    )
 
 
 def read(clip: Clip) -> Frames:

@@ -13,7 +13,7 @@ from openreel.deploy.recipes import CaptionerRecipe
 from openreel.deploy.world import Scene, describe, draw_scene, render
 from openreel.dit.engine import EngineConfig
 from openreel.dit.trainer import TrainConfig, train
-from openreel.pipeline.clip import Clip, TimedText
+from openreel.pipeline.clip import Clip
 from openreel.pipeline.errors import InputError
 from openreel.recaption.train import CaptionerTask, CaptionerTrainConfig
 from openreel.recaption.tuning import Tuned
@@ -28,6 +28,7 @@ from openreel.recaption.weights import (
     save_captioner,
     with_context,
 )
+from tests.benchmarks.captions import clip_of
 
 SCENES: dict[str, Scene] = {str(i): draw_scene(0, i, num_objects=1) for i in range(6)}
 SIZES = replace(tiny(), image_size=16, patch_size=8, vision_width=32, width=32, num_queries=5)
@@ -36,22 +37,7 @@ POOLER = ("coca.visual.attn_pool", "coca.visual.ln_post", "coca.visual.proj")
 
 
 def clips() -> list[Clip]:
-    made = []
-    for name, scene in SCENES.items():
-        truth = describe(scene)
-        texts = (
-            TimedText(kind="short", text=truth.short),
-            TimedText(kind="dense", text=truth.dense),
-        )
-        made.append(
-            Clip(
-                **{"clip_id": name, "video_id": "v", "uri": name, "kind": "video"},
-                **{"start_frame": 0, "num_frames": scene.num_frames, "start_pts": 0},
-                **{"end_pts": 1, "time_base": "1/1", "fps": scene.fps, "width": scene.width},
-                **{"height": scene.height, "texts": texts},
-            )
-        )
-    return made
+    return [clip_of(name, scene) for name, scene in SCENES.items()]
 
 
 def begun() -> Captioner:

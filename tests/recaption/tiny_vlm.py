@@ -43,6 +43,18 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 
+VISION: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 32,
+}
+"""of both Qwens"""
+
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-pair encoding of 300 ids or so, trained on a sentence; every text can be written."""
@@ -67,18 +79,7 @@ def qwen(folder: Path, seed: int = 0) -> Path:
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
     config = Qwen2_5_VLConfig(
         text_config=TEXT | special | {"vocab_size": len(words), "rope_parameters": rope},
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "patch_size": 4,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "out_hidden_size": 32,
-            "window_size": 16,
-            "fullatt_block_indexes": [1],
-        },
+        vision_config=VISION | {"window_size": 16, "fullatt_block_indexes": [1]},
         image_token_id=ids(IMAGE),
         video_token_id=ids(VIDEO),
         vision_start_token_id=ids(SEE),
@@ -104,18 +105,7 @@ def qwen3(folder: Path, seed: int = 0) -> Path:
         text_config=TEXT
         | special
         | {"head_dim": 8, "vocab_size": len(words), "rope_parameters": rope | {"rope_theta": 1e4}},
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "patch_size": 4,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
+        vision_config=VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         image_token_id=ids(IMAGE),
         video_token_id=ids(VIDEO),
         vision_start_token_id=ids(SEE),
