@@ -122,6 +122,7 @@ def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: 
         windows=recipe.windows,
         pooled_text=recipe.pooled_text,
         shape_condition=recipe.shape_condition,
+        fractional_places=recipe.fractional_places,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
