@@ -12,8 +12,8 @@ judges the pixels.
     text     an untrained captioner's text layers, whose words are those of both arms
 
 `... bench_dense STEPS` gives both arms another budget than 2500 steps, at which both are at the
-autoencoder's ceiling. Each finished (seed, arm) is kept in $OPENREEL_BENCH_DENSE (or a temporary folder), so that the same
-command goes on; two run at a time, a thread each.
+autoencoder's ceiling. Each finished (seed, arm) is kept in $OPENREEL_BENCH_DENSE (or a temporary
+folder), so that the same command goes on; two run at a time, a thread each.
 """
 
 import hashlib
