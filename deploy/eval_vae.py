@@ -27,7 +27,7 @@ from openreel.pipeline.probe import probe
 from openreel.pipeline.progress import progress
 from openreel.pipeline.remote import local_copy
 from openreel.pipeline.sources import identify
-from openreel.vae.codec import Frames, abilities, load_codec
+from openreel.vae.codec import Frames, load_codec
 from openreel.vae.evaluate import (
     PASSES,
     ClipFigures,
@@ -115,7 +115,7 @@ def evaluate(
     evaluation = Evaluation(
         vae=vae,
         codec=codec.codec,
-        abilities=dataclasses.asdict(abilities(codec)),
+        abilities=dataclasses.asdict(codec.abilities),
         clips=tuple(found),
         means=dict(means(found)),
         drift=tuple(wear),

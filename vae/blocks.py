@@ -83,8 +83,15 @@ class SpatialConv(nn.Module):
         height, width = x_THWC.shape[1:3]
         missing = max(0, -(-_least_positions() // height) - width)
         x_TCHW = rearrange(F.pad(x_THWC, (0, 0, 0, missing)), "t h w c -> t c h w")
-        y_TCHW: Tensor = self.conv(x_TCHW)[..., :width]
-        return rearrange(y_TCHW, "t c h w -> t h w c")
+        return rearrange(self._convolved(x_TCHW)[..., :width], "t c h w -> t h w c")
+
+    def _convolved(self, x_TCHW: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or x_TCHW.is_cuda:
+            return cast(Tensor, self.conv(x_TCHW))
+        # A CPU's convolution unfolds all that it gets to nine times its size: one frame at a time.
+        # Parts keep the strides by which it knows that channels come last; a frame with a new axis
+        # would be taken for a picture with channels first, whose sums depend on its size.
+        return torch.cat([self.conv(x_1CHW) for x_1CHW in torch.split(x_TCHW, 1)])
 
 
 class CausalConv(nn.Module):

@@ -7,17 +7,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from openreel.vae.latent import LatentVideo
-from openreel.vae.model import Autoencoder
 from openreel.vae.tiling import TilePlan
-
-if TYPE_CHECKING:  # diffusers takes seconds to load
-    from openreel.vae.pretrained import Pretrained
 
 Frames = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
@@ -70,8 +66,20 @@ class Codec(Protocol):
         ...
 
     @property
+    def abilities(self) -> Abilities:
+        """What it promises."""
+        ...
+
+    @property
     def halo(self) -> int | None:
         """Cells of margin that make a tile exact; None if no margin does."""
+        ...
+
+    def plan(self, num_frames: int, height: int, width: int, budget_bytes: int) -> TilePlan:
+        """What coding a video takes, and the largest tile whose memory fits the budget.
+
+        Raises InputError if nothing fits: another way of computing is never taken in silence.
+        """
         ...
 
     def encode_stream(self, chunks: Iterable[Frames]) -> Iterator[Latents]: ...
@@ -124,21 +132,3 @@ def _is_diffusers(spec: str | Path) -> bool:
     except (OSError, ValueError):
         return False
     return "_class_name" in config
-
-
-def abilities(codec: Codec) -> Abilities:
-    """What a codec promises."""
-    found: Abilities = getattr(codec, "abilities", EXACT)
-    return found
-
-
-def plan_video(
-    codec: Codec, num_frames: int, height: int, width: int, budget_bytes: int
-) -> TilePlan:
-    """What coding a video takes, and the largest tile whose memory fits the budget.
-
-    Raises InputError if nothing fits: another way of computing is never taken in silence.
-    """
-    if isinstance(codec, Autoencoder):  # in micro-steps, so that its length doesn't matter
-        return codec.plan(height, width, budget_bytes)
-    return cast("Pretrained", codec).plan(num_frames, height, width, budget_bytes)

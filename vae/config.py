@@ -103,7 +103,7 @@ def with_head(config: AutoencoderConfig, head: Head) -> AutoencoderConfig:
 
 def tiny() -> AutoencoderConfig:
     """4x8x8, under a million parameters: learns coloured shapes in two minutes on two CPU cores."""
-    return AutoencoderConfig(patch=8, widths=(96, 96), blocks=(1, 2), folds=((4, 1),))
+    return AutoencoderConfig(patch=8, widths=(96, 96), blocks=(1, 2), folds=((4, 1),), step=2)
 
 
 def small() -> AutoencoderConfig:

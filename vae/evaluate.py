@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 
 from openreel.pipeline.errors import InputError
-from openreel.vae.codec import Codec, Frames, plan_video
+from openreel.vae.codec import Codec, Frames
 from openreel.vae.measures import (
     colour_difference,
     flicker,
@@ -124,7 +124,7 @@ def _picture(frame: Frames) -> torch.Tensor:
 def reconstruct(codec: Codec, frames: Frames, budget_bytes: int) -> Frames:
     """Encode and decode in tiles that fit the budget. Raises InputError if none does."""
     num_frames, height, width, _ = frames.shape
-    side = plan_video(codec, num_frames, height, width, budget_bytes).side
+    side = codec.plan(num_frames, height, width, budget_bytes).side
     return codec.decode_video(codec.encode_video(frames, fps=0.0, tile=side), tile=side)
 
 

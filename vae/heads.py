@@ -7,6 +7,7 @@ vocabularies that a language model can predict one by one.
     C   channels; ... any shape
 """
 
+import abc
 import math
 from dataclasses import dataclass
 
@@ -38,26 +39,26 @@ class Continuous:
         return 2 * self.channels
 
 
-class Codebook:
+class Codebook(abc.ABC):
     """What both discrete heads share: everything follows from the radices, edges and halves."""
 
     @property
+    @abc.abstractmethod
     def radices(self) -> tuple[int, ...]:
         """how many digits each channel knows"""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def halves_C(self) -> Floats:
         """A digit d stands for the value (d - half) / half."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def edges_CL(self) -> Floats:
         """A channel's digit is the number of its edges below the encoder's number.
 
         Rows are filled up with infinities.
         """
-        raise NotImplementedError
 
     @property
     def channels(self) -> int:

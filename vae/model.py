@@ -14,53 +14,35 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from openreel.pipeline.errors import InputError
 from openreel.vae.blocks import Past
+from openreel.vae.codec import EXACT, Frames, Latents
 from openreel.vae.coder import Decoder, Encoder
 from openreel.vae.config import AutoencoderConfig
 from openreel.vae.heads import FSQ, LFQ, Continuous, Integers
-from openreel.vae.latent import LatentVideo
+from openreel.vae.latent import LatentVideo, check_own, checked_frames, checked_latents
 from openreel.vae.quantise import codes, digits, nearest
 from openreel.vae.stream import run
 from openreel.vae.tiling import TilePlan, plan, tiles
-
-Frames = npt.NDArray[np.uint8]
-Latents = npt.NDArray[np.float32]
 
 
 @contextlib.contextmanager
 def _exact_arithmetic() -> Iterator[None]:
     """No gradients, and kernels that do not depend on the shape around a position.
 
-    oneDNN picks another kernel, with another order of summation, for another image size; torch's
-    own convolution does not.
+    oneDNN picks another kernel, with another order of summation, for another image size. NNPACK,
+    which takes over from 16 frames at once, adds up differently at each place of its grid of
+    blocks. torch's own convolution does neither.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the switch warns about an unrelated GPU setting
-        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        warnings.simplefilter("ignore")  # the switches warn about an unrelated GPU setting
+        own = torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False)
+        with torch.no_grad(), own[0], own[1]:
             yield
-
-
-def _checked(frames: Frames) -> Frames:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        accepted = "uint8 (T, H, W, 3), each 1 or more"
-        raise InputError("frames", f"{frames.dtype} {frames.shape}", accepted)
-    return frames
-
-
-def _finite(latents: Latents, channels: int) -> Latents:
-    shape = latents.shape
-    if latents.dtype != np.float32 or len(shape) != 4 or shape[0] != channels or 0 in shape:
-        accepted = f"float32 ({channels}, T, H, W), each 1 or more"
-        raise InputError("latents", f"{latents.dtype} {shape}", accepted)
-    if wrong := int(latents.size - np.isfinite(latents).sum()):
-        raise InputError("latents", f"{wrong} of {latents.size} NaN or infinite", "finite numbers")
-    return latents
 
 
 def whole_cells(frames_THWC: Tensor, side: int) -> Tensor:
@@ -86,6 +68,7 @@ class Autoencoder(nn.Module):
 
     latent_mean: Tensor
     latent_std: Tensor
+    abilities = EXACT
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -114,8 +97,11 @@ class Autoencoder(nn.Module):
         """Cells of margin that make a tile exact."""
         return -(-max(self.encoder.reach, self.decoder.reach) // self.config.space_factor)
 
-    def plan(self, height: int, width: int, budget_bytes: int) -> TilePlan:
-        """The tile side that fits a memory budget; give its .side to encode and decode."""
+    def plan(self, num_frames: int, height: int, width: int, budget_bytes: int) -> TilePlan:
+        """The tile side that fits a memory budget; give its .side to encode and decode.
+
+        A video goes through in micro-steps, so that num_frames makes no difference.
+        """
         return plan(
             self.config, halo=self.halo, height=height, width=width, budget_bytes=budget_bytes
         )
@@ -193,7 +179,7 @@ class Autoencoder(nn.Module):
 
         Without num_frames the last latent's frames all come out, those of the padding too.
         """
-        checked = (_finite(chunk, self.config.channels) for chunk in chunks)
+        checked = (checked_latents(chunk, self.config.channels) for chunk in chunks)
         parts = (rearrange(torch.from_numpy(chunk), "c t h w -> t h w c") for chunk in checked)
         left = num_frames
         for frames in run(self.decode_step, self.config.step, parts):
@@ -210,7 +196,7 @@ class Autoencoder(nn.Module):
             tile: side of the tiles in cells, see plan(); None is the whole frame at once. The
                 latents are the same.
         """
-        num_frames, height, width, _ = _checked(frames).shape
+        num_frames, height, width, _ = checked_frames(frames).shape
         shape = self.config.latent_shape(num_frames, height, width)
         latents = np.empty(shape, np.float32)
         scale = self.config.space_factor
@@ -257,12 +243,8 @@ class Autoencoder(nn.Module):
 
     def _own(self, video: LatentVideo) -> tuple[int, int, int, int]:
         """The shape of a video's latents, once they are known to be this autoencoder's."""
-        if video.codec != self.codec:
-            raise InputError("codec", video.codec, f"{self.codec}, the loaded autoencoder's")
         shape = self.config.latent_shape(video.num_frames, video.height, video.width)
-        if video.latents.shape != shape:
-            raise InputError("latents", video.latents.shape, f"{shape} for this extent")
-        _finite(video.latents, self.config.channels)
+        check_own(video, self.codec, shape)
         return shape
 
     def _normalised(self, z_thwC: Tensor) -> Tensor:
@@ -272,4 +254,4 @@ class Autoencoder(nn.Module):
         return latents_thwC.to(self.latent_mean) * self.latent_std + self.latent_mean
 
     def _whole_cells(self, frames: Frames) -> Tensor:
-        return whole_cells(torch.from_numpy(_checked(frames)), self.config.space_factor)
+        return whole_cells(torch.from_numpy(checked_frames(frames)), self.config.space_factor)

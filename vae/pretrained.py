@@ -25,7 +25,7 @@ from openreel.pipeline.errors import InputError
 from openreel.vae.codec import DIFFUSERS, Frames, Latents
 from openreel.vae.diffusers_cost import window_bytes
 from openreel.vae.diffusers_kinds import KINDS, Kind, Layout, Model
-from openreel.vae.latent import LatentVideo
+from openreel.vae.latent import LatentVideo, check_own, checked_frames, checked_latents
 from openreel.vae.model import whole_cells
 from openreel.vae.tiling import TilePlan, one_tile
 
@@ -96,7 +96,10 @@ class Pretrained:
         """Chunks (T, H, W, 3) of a video -> latents (C, t, h, w) as they are known."""
         layout = self.config
         scale = layout.time_factor
-        parts = (whole_cells(torch.from_numpy(_checked(c)), layout.space_factor) for c in chunks)
+        parts = (
+            whole_cells(torch.from_numpy(checked_frames(chunk)), layout.space_factor)
+            for chunk in chunks
+        )
         past = None
         for window, _ in windows(parts, 1 + (layout.first - 1) * scale, layout.window * scale):
             with torch.no_grad():
@@ -112,7 +115,7 @@ class Pretrained:
     ) -> Iterator[Frames]:
         """Latents (C, t, h, w), any t >= 1 -> frames (T, height, width, 3) as they are known."""
         layout = self.config
-        checked = (_finite(chunk, layout.channels) for chunk in chunks)
+        checked = (checked_latents(chunk, layout.channels) for chunk in chunks)
         parts = (rearrange(torch.from_numpy(chunk), "c t h w -> t h w c") for chunk in checked)
         past, left = None, num_frames
         for window, missing in windows(parts, layout.first, layout.window):
@@ -134,7 +137,7 @@ class Pretrained:
         Raises:
             InputError: a tile smaller than the frame; these models can't be tiled exactly.
         """
-        num_frames, height, width, _ = _checked(frames).shape
+        num_frames, height, width, _ = checked_frames(frames).shape
         shape = self.config.latent_shape(num_frames, height, width)
         self._check_tile(tile, shape)
         latents = np.empty(shape, np.float32)
@@ -157,11 +160,8 @@ class Pretrained:
         Raises:
             InputError: latents of another autoencoder or shape; a tile smaller than the frame.
         """
-        if video.codec != self.codec:
-            raise InputError("codec", video.codec, f"{self.codec}, the loaded autoencoder's")
         shape = self.config.latent_shape(video.num_frames, video.height, video.width)
-        if video.latents.shape != shape:
-            raise InputError("latents", video.latents.shape, f"{shape} for this extent")
+        check_own(video, self.codec, shape)
         self._check_tile(tile, shape)
         frames = np.empty((video.num_frames, video.height, video.width, 3), np.uint8)
         at = 0
@@ -190,21 +190,6 @@ class Pretrained:
         if tile is not None and tile < max(shape[2:]):
             name = type(self._model).__name__
             raise InputError("tile", tile, f"none: {name} can't be computed in tiles exactly")
-
-
-def _checked(frames: Frames) -> Frames:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise InputError("frames", f"{frames.dtype} {frames.shape}", "uint8 (T, H, W, 3)")
-    return frames
-
-
-def _finite(latents: Latents, channels: int) -> Latents:
-    if latents.dtype != np.float32 or latents.ndim != 4 or latents.shape[0] != channels:
-        accepted = f"float32 ({channels}, T, H, W)"
-        raise InputError("latents", f"{latents.dtype} {latents.shape}", accepted)
-    if wrong := int(latents.size - np.isfinite(latents).sum()):
-        raise InputError("latents", f"{wrong} of {latents.size} NaN or infinite", "finite numbers")
-    return latents
 
 
 def load_pretrained(folder: Path, device: str = "cpu") -> Pretrained:

@@ -90,16 +90,18 @@ class TilePlan:
 
 def cell_bytes(config: AutoencoderConfig) -> tuple[int, int]:
     """(cache, working) bytes a cell of one coder needs: two frames a block; its widest buffers."""
-    cache = working = 0
     positions, frames = (config.space_factor // config.patch) ** 2, config.step * config.time_factor
+    pixels = 3 * config.space_factor**2 * frames * _FLOAT_BYTES
+    cache = working = 0
     for i, width in enumerate(config.widths):
         if i > 0:
             time, space = config.folds[i - 1]
             positions, frames = positions // space**2, frames // time
         cache += config.blocks[i] * 2 * width * positions * _FLOAT_BYTES
-        # the 3x3 convolution's nine columns beside a block's input, activation and output
-        working = max(working, (9 + 3) * width * positions * frames * _FLOAT_BYTES)
-    return cache, working
+        # A micro-step's three taps side by side beside what leads to them and comes of them; the
+        # 3x3 convolution's nine columns are of one frame.
+        working = max(working, (10 * frames + 9) * width * positions * _FLOAT_BYTES)
+    return cache, pixels + working
 
 
 def plan(

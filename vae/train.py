@@ -21,9 +21,11 @@ from openreel.pipeline.clip import Clip
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator, uniform
 from openreel.vae.adversary import AdversaryConfig
+from openreel.vae.codec import Frames
 from openreel.vae.config import AutoencoderConfig
+from openreel.vae.held_out import Reconstruction, reconstruct
 from openreel.vae.losses import LossWeights
-from openreel.vae.model import Autoencoder, Frames
+from openreel.vae.model import Autoencoder
 from openreel.vae.objective import PREFIX, Sample, VaeBatch, VaeObjective
 from openreel.vae.perceptual import load_perceptual
 from openreel.vae.weights import save_autoencoder
@@ -52,6 +54,8 @@ class VaeTrainConfig:
     """memory for decoded clips; clips beyond it are read again each time"""
     statistics_clips: int = 64
     """clips over which the latents' mean and standard deviation are measured in the end"""
+    held_out: int = 4
+    """clips that are not trained on but shown on the way; an eighth of all clips at most"""
 
     def __post_init__(self) -> None:
         for field in ("batch_pixels", "max_area", "max_frames", "statistics_clips"):
@@ -59,8 +63,9 @@ class VaeTrainConfig:
                 raise InputError(field, getattr(self, field), "1 or more")
         if not 0 <= self.image_share <= 1:
             raise InputError("image_share", self.image_share, "0 to 1")
-        if self.cache_mib < 0:
-            raise InputError("cache_mib", self.cache_mib, "0 or more")
+        for field in ("cache_mib", "held_out"):
+            if getattr(self, field) < 0:
+                raise InputError(field, getattr(self, field), "0 or more")
 
 
 class VaeTask:
@@ -85,6 +90,9 @@ class VaeTask:
         self.clips = [clip for clip in clips if clip.status == "ok"]
         if not self.clips:
             raise InputError("clips", "none with status ok", "at least one")
+        order = generator(seed, "vae held out").permutation(len(self.clips))
+        apart = sorted(order[: min(config.held_out, len(self.clips) // 8)], reverse=True)
+        self.held_out = [self.clips.pop(i) for i in apart]
         self.read, self.config = read, config
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.model = VaeObjective(
@@ -127,13 +135,26 @@ class VaeTask:
 
     def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Measure the latents' statistics with these weights, and write the published files."""
-        model = copy.deepcopy(self.model.autoencoder).float()
-        own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
-        model.load_state_dict(own)
+        model = self._with(weights)
         order = generator(self.seed, "vae statistics").permutation(len(self.clips))
         chosen = [self.clips[i] for i in order[: self.config.statistics_clips]]
         measure_statistics(model, [self._crop(clip, "statistics", images=False) for clip in chosen])
         save_autoencoder(folder, model.config, model.state_dict())
+
+    def reconstructions(self, weights: dict[str, Tensor]) -> list[Reconstruction]:
+        """What these weights make of the clips that were held out, cut as if for training."""
+        model = self._with(weights)
+        return [
+            reconstruct(model, clip, self._crop(clip, "held out", images=False))
+            for clip in self.held_out
+        ]
+
+    def _with(self, weights: dict[str, Tensor]) -> Autoencoder:
+        """The autoencoder with these weights of the objective's, in full precision."""
+        model = copy.deepcopy(self.model.autoencoder).float()
+        own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+        model.load_state_dict(own)
+        return model
 
     def _ahead(self, by: int) -> tuple[int, int]:
         epoch, batch = self._epoch, self._batch + by

@@ -1,15 +1,16 @@
-"""SIGKILL at random moments of `openreel encode`, then the same command again: the same files?
+"""SIGKILL in the middle of `openreel encode`, then the same command again: the same files?
 
-A dataset of plain films is made once. Its encoding is killed, by turns the driver and one of its
-workers, and repeated until it has been killed often enough; each time the table's rows and the
-bytes of all files are compared with those of an uninterrupted run, and files that nobody names are
-counted.
+A dataset of small films is made once. Its encoding is killed, most often the driver and each fourth
+time one of its workers, and begun again, until it has been killed often enough. Each time that it
+reaches its end, the table's rows and the bytes of all files are compared with those of an
+uninterrupted run, files that nobody names are counted, and it begins from nothing.
 """
 
+import itertools
 import os
-import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from openreel.pipeline import table
 from openreel.pipeline.commit import is_temporary, sha256
+from openreel.pipeline.keyed import uniform
 from openreel.vae.config import tiny
 from openreel.vae.latent import LatentRow
 from openreel.vae.train import new_autoencoder
@@ -56,76 +58,115 @@ def extra(dataset: Path, clean: Path) -> tuple[int, int]:
     return len(final), len(names[0] - names[1]) - len(final)
 
 
-def written(dataset: Path) -> int:
-    """Files of latents, complete or not."""
-    return sum(path.is_file() for path in (dataset / "latents" / "latents").rglob("*"))
-
-
-def trial(number: int, folder: Path, vae: Path, clips: int) -> Counter[str]:
-    """Kill one run in its middle, finish it, and compare."""
-    draw = random.Random(number)
-    dataset, mark = folder / f"trial-{number}", f"{folder}-{number}"
-    shutil.copytree(folder / "curated", dataset)
-    run = quiet(encoded(dataset, vae), environment(mark))
-    # Some files in: before the first one there is nothing to lose, and Ray's start takes longest.
-    enough = draw.randrange(1, clips - 2)
-    while written(dataset) < enough and run.poll() is None:
+def at_work(dataset: Path, since: float, run: "subprocess.Popen[bytes]") -> bool:
+    """Wait for a run's first file; False if it was over before. Ray's start takes longest."""
+    latents = dataset / "latents" / "latents"
+    while run.poll() is None:
+        try:
+            if any(path.stat().st_mtime > since for path in latents.rglob("*") if path.is_file()):
+                return True
+        except FileNotFoundError:  # a temporary one has got its name
+            continue
         time.sleep(0.005)
-    time.sleep(0.3 * draw.random())
+    return False
+
+
+def encode_once(number: int, dataset: Path, vae: Path, mark: str, seconds: float) -> Counter[str]:
+    """A run that is killed within so many seconds of its work, or left alone if there are none."""
+    since = time.time()
+    said = dataset.with_name("said")
+    with said.open("w") as file:
+        run = subprocess.Popen(
+            encoded(dataset, vae),
+            env=environment(mark),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     counts: Counter[str] = Counter()
-    if number % 2 and kill_worker(run, draw.random()):
-        counts["workers killed"] += 1
-        run.wait()
-    elif run.poll() is None:
-        run.send_signal(signal.SIGKILL)
-        counts["drivers killed"] += 1
-        run.wait()
-        sweep(mark)
-    else:
-        counts["over before"] += 1
+    if seconds and at_work(dataset, since, run):
+        time.sleep(seconds * uniform(0, "moment", number))
+        if number % 4 == 3:  # which the run should bear
+            counts["workers killed"] += kill_worker(run, uniform(0, "worker", number))
+        elif run.poll() is None:
+            run.send_signal(signal.SIGKILL)
+            counts["drivers killed"] += 1
+    ended = run.wait()
+    sweep(mark)
     latents = dataset / "latents" / "latents"
     partial = [p for p in latents.rglob("*.safetensors") if sha256(p) != p.stem]
     counts["partial under a final name"] += len(partial)
-    if (dataset / "latents" / "_stage.json").exists():
-        counts["done before"] += len(table.read(dataset / "latents", LatentRow))
-    again = quiet(encoded(dataset, vae), environment(mark))
-    assert again.wait() == 0
-    clean, found = stored(folder / "clean"), stored(dataset)
-    counts["missing"] += len(clean.keys() - found.keys())
-    counts["different"] += sum(found.get(key) != value for key, value in clean.items())
-    final, leftovers = extra(dataset, folder / "clean")
-    counts["files more"] += final
-    counts["leftovers"] += leftovers
-    shutil.rmtree(dataset)
+    counts["reached the end"] += ended == 0
+    if ended > 0:
+        counts["gave up"] += 1
+        print(said.read_text()[-500:], file=sys.stderr)
     return counts
+
+
+def compared(dataset: Path, clean: Path) -> Counter[str]:
+    """A dataset that was encoded to its end, against the uninterrupted one."""
+    known, found = stored(clean), stored(dataset)
+    final, leftovers = extra(dataset, clean)
+    return Counter(
+        {
+            "missing": len(known.keys() - found.keys()),
+            "different": sum(found.get(key) != value for key, value in known.items()),
+            "files more": final,
+            "leftovers": leftovers,
+        }
+    )
+
+
+def prepared(folder: Path) -> tuple[Path, float]:
+    """A curated dataset, and one that was encoded without interruption; the autoencoder, and how
+    many seconds its work took."""
+    films(folder / "films")
+    vae, clean = folder / "vae", folder / "clean"
+    vae.mkdir()
+    model = new_autoencoder(tiny(), seed=0)
+    save_autoencoder(vae, model.config, model.state_dict())
+    curate = [PROGRAM, "curate", str(folder / "films"), "-o", str(folder / "curated")]
+    assert quiet([*curate, "--duplicates.no-perceptual"], environment(str(folder))).wait() == 0
+    shutil.copytree(folder / "curated", clean)
+    since = time.time()
+    run = quiet(encoded(clean, vae), environment(str(folder)))
+    assert at_work(clean, since, run)
+    begun = time.monotonic()
+    assert run.wait() == 0
+    return vae, time.monotonic() - begun
 
 
 def main() -> None:
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        films(folder / "films")
-        vae = folder / "vae"
-        vae.mkdir()
-        model = new_autoencoder(tiny(), seed=0)
-        save_autoencoder(vae, model.config, model.state_dict())
-        curate = [PROGRAM, "curate", str(folder / "films"), "-o", str(folder / "curated")]
-        assert quiet([*curate, "--duplicates.no-perceptual"], environment(name)).wait() == 0
-        shutil.copytree(folder / "curated", folder / "clean")
-        assert quiet(encoded(folder / "clean", vae), environment(name)).wait() == 0
-        clips = len(stored(folder / "clean"))
-        for number in range(TRIALS):
-            found = trial(number, folder, vae, clips)
+        vae, seconds = prepared(folder)
+        clean, dataset = folder / "clean", folder / "dataset"
+        clips = len(stored(clean))
+        for number in itertools.count():
+            left = TRIALS - total["drivers killed"] - total["workers killed"]
+            if not dataset.exists():
+                shutil.copytree(folder / "curated", dataset)
+            found = encode_once(number, dataset, vae, name, seconds / 2 if left else 0.0)
+            if found["reached the end"]:
+                found += compared(dataset, clean)
+                shutil.rmtree(dataset)
+            elif (dataset / "latents" / "_stage.json").exists():
+                found["standing after kills"] = len(table.read(dataset / "latents", LatentRow))
             total += found
             print(number, dict(found), file=sys.stderr)
+            if not left:
+                break
     kills = f"{total['drivers killed']} drivers and {total['workers killed']} workers killed"
     said = (
-        f"{total['missing']} missing, {total['different']} different, "
-        f"{total['files more']} files more, {total['partial under a final name']} partial under a "
-        f"final name, {total['leftovers']} temporary leftovers; {total['done before']} of "
-        f"{TRIALS * clips} clips were done before the kills"
+        f"{total['reached the end']} times to the end: {total['missing']} missing, "
+        f"{total['different']} different, {total['files more']} files more, "
+        f"{total['partial under a final name']} partial under a final name, "
+        f"{total['leftovers']} temporary leftovers; {total['gave up']} runs gave up; "
+        f"{total['standing after kills']} rows stood after the kills, taken together"
     )
-    row = (f"latents of {clips} clips after {kills} and the command repeated", "clean run", said)
+    row = (f"latents of {clips} clips, {kills} and the command repeated", "clean run", said)
     report("encode_faults", [row])
 
 

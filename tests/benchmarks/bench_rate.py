@@ -30,7 +30,7 @@ from openreel.vae.run import EncodeConfig, scaled_size
 from openreel.vae.weights import load_autoencoder
 from tests.benchmarks.timing import report
 
-QUALITIES = (18, 24, 30, 36, 42, 48)
+QUALITIES = (18, 24, 30, 36, 42, 48, 51)
 MOST_FRAMES, AREA = 33, 256 * 256
 PEERS = {
     "x264": ("libx264", "h264", "filter_units=remove_types=6", "-x264-params", "info=0"),

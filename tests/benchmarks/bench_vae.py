@@ -1,8 +1,10 @@
 """Exactness of the autoencoder, diffusers' beside: chunks, causality, tiles, shapes, plains.
 
-`python -m tests.benchmarks.bench_vae`. Small models with random weights, the same for each figure.
+`python -m tests.benchmarks.bench_vae [FOLDER...]`. Small models with random weights, the same for
+each figure; plain colours also by the trained autoencoders of the folders.
 """
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from openreel.vae.codec import Codec, Frames
+from openreel.vae.codec import Codec, Frames, load_codec
 from openreel.vae.evaluate import plain
 from openreel.vae.model import Autoencoder
 from tests.benchmarks.timing import report
-from tests.benchmarks.vae_models import PEERS, noise, ours, peer, pixels, raw
+from tests.benchmarks.vae_models import OURS, PEERS, noise, ours, peer, pixels, raw
 
 SIZES = [
     (1, 1), (3, 2), (7, 5), (8, 8), (13, 31), (17, 9), (19, 33), (23, 29), (31, 11), (37, 5),
@@ -74,7 +76,8 @@ def _flipped(frames: Frames, k: int) -> Frames:
 
 
 def our_tiles(model: Autoencoder) -> str:
-    frames = noise(5, 141, 203)
+    """Over 17 frames, the last 16 in one micro-step: from there on kernels change."""
+    frames = noise(17, 141, 203)
     video, worst = model.encode_video(frames, fps=8), 0.0
     whole = model.decode_video(video)
     for tile in (3, 5, 7):
@@ -86,12 +89,14 @@ def our_tiles(model: Autoencoder) -> str:
 
 
 def their_tiles(name: str) -> str:
-    """diffusers' overlapped, blended tiles against its own whole frame."""
+    """diffusers' overlapped, blended tiles against its own whole frame; a size and an overlap that
+    its cells divide."""
     model = raw(name)
     x = pixels(noise(5, 144, 208))
     whole = model.encode(x).latent_dist.mode()
     back = model.decode(whole).sample
-    model.enable_tiling(tile_sample_min_height=96, tile_sample_min_width=96)
+    width = 80 if hasattr(model, "tile_overlap_factor_width") else 96  # a fifth overlaps
+    model.enable_tiling(tile_sample_min_height=96, tile_sample_min_width=width)
     if hasattr(model, "tile_sample_stride_height"):
         model.tile_sample_stride_height = model.tile_sample_stride_width = 64
     tiled = model.encode(x).latent_dist.mode()
@@ -128,15 +133,24 @@ def plainly(model: Any) -> Callable[[Frames], tuple[int, ...]]:
     return run
 
 
-def main() -> None:
+def plainness(codec: Codec) -> str:
+    """All energy off a frame's mean, as a root mean square: a grid or a border would be in it."""
+    found = plain(codec, 2**34)
+    return (
+        f"{found.off_mean:.3f} levels off the mean (at most {found.largest:.1f}), "
+        f"wobble {found.wobble:.3f}"
+    )
+
+
+def main(folders: list[str]) -> None:
     torch.set_num_threads(1)
-    model = ours()
+    model, long_steps = ours(), ours(dataclasses.replace(OURS, step=4))
     rows = [(f"ours: {(row := chunk_plans(model))[0]}", *row[1:])]
     rows.append(("ours: a future frame changed", "earlier latents and frames", future(model)))
     for name in PEERS:
         rows.append((f"{name}: a future frame changed", "earlier ones", future(peer(name))))
         print(rows[-1], file=sys.stderr)
-    rows.append(("ours: tiled at odd offsets", "whole", our_tiles(model)))
+    rows.append(("ours: tiled at odd offsets", "whole", our_tiles(long_steps)))
     for name in PEERS:
         rows.append((f"{name}: its own blended tiles", "whole", their_tiles(name)))
         print(rows[-1], file=sys.stderr)
@@ -145,11 +159,12 @@ def main() -> None:
         rows.append((f"{name} behind our contract", "shape in", shapes(contract(peer(name)))))
         rows.append((f"{name} as it is", "shape in", shapes(plainly(raw(name)))))
         print(rows[-2:], file=sys.stderr)
-    found = plain(model, 2**32)
-    said = f"{found.off_mean:.2f} levels off the mean, wobble {found.wobble:.2f} (random weights)"
-    rows.append(("ours: plain colours", "a plain picture", said))
+    rows += [
+        (f"{folder}: plain colours", "plain pictures", plainness(load_codec(folder)))
+        for folder in folders
+    ]
     report("vae", rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

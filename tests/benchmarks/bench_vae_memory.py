@@ -6,7 +6,6 @@ our contract is streamed through its cache. What is counted is the process, and 
 after loading.
 """
 
-import os
 import subprocess
 import sys
 
@@ -50,10 +49,8 @@ print(before, peak())
 
 def peak(way: str, total: int) -> tuple[float, float]:
     """MiB of the process before its first frame, and at its peak."""
-    # glibc's own threshold rises as it goes, and what it then keeps looks like growth.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
     argv = [sys.executable, "-c", PROGRAM, way, str(total), str(SIDE)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
     before, most = done.stdout.splitlines()[-1].split()
     return int(before) / 1024, int(most) / 1024
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from openreel.pipeline.errors import InputError
+from openreel.vae.codec import Frames
 from openreel.vae.config import with_head
 from openreel.vae.heads import FSQ, LFQ
-from openreel.vae.model import Autoencoder, Frames
+from openreel.vae.model import Autoencoder
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_a_config_stored_before_there_were_heads_is_read() -> None:
         "widths": [96, 96],
         "blocks": [1, 2],
         "folds": [[4, 1]],
-        "step": 1,
+        "step": 2,
     }
     assert from_stored(stored) == tiny()
     assert {k: list(map(list, v)) if k == "folds" else list(v) if isinstance(v, tuple) else v

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from openreel.pipeline.errors import InputError
+from openreel.vae.codec import Frames
 from openreel.vae.config import AutoencoderConfig, base, coarse, small, tiny
-from openreel.vae.model import Autoencoder, Frames
+from openreel.vae.model import Autoencoder
 
 SIZES = [(1, 1), (7, 5), (8, 8), (13, 31), (40, 22)]
 

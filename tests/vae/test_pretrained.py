@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from openreel.pipeline.errors import InputError
-from openreel.vae.codec import Codec, Frames, abilities, load_codec, load_shape, plan_video
+from openreel.vae.codec import Codec, Frames, load_codec, load_shape
 from openreel.vae.diffusers_cost import _tensors
 from openreel.vae.diffusers_kinds import KINDS
 from openreel.vae.model import Autoencoder
@@ -196,7 +196,7 @@ def test_the_cache_is_as_large_as_said(codecs: dict[str, Pretrained], name: str)
         z = torch.zeros(1, codec.config.channels, latents, 8, 8)
         _, past = codec._kind.decode(codec._model, z, past)
     carried.append(sum(x.nbytes for x in _tensors(past)))
-    made_plan = plan_video(codec, 33, side, side, 2**40)
+    made_plan = codec.plan(33, side, side, 2**40)
     assert made_plan.cache_bytes == max(carried)
     assert (made_plan.cache_bytes > 0) == codec.abilities.streams
     assert made_plan.working_bytes > 3 * side * side * 4
@@ -208,19 +208,19 @@ def test_no_tiles_are_taken_in_silence(
 ) -> None:
     codec, frames = codecs[name], noise(rng, 2, 80, 80)
     assert not codec.abilities.tiles
-    assert plan_video(codec, 9, 80, 80, 2**33).num_tiles == 1
+    assert codec.plan(9, 80, 80, 2**33).num_tiles == 1
     with pytest.raises(InputError, match=r"budget_bytes: got 9; .*can't be computed in tiles"):
-        plan_video(codec, 9, 80, 80, 9)
+        codec.plan(9, 80, 80, 9)
     with pytest.raises(InputError, match="tile: got 1; accepted: none"):
         codec.encode_video(frames, fps=8, tile=1)
 
 
 def test_ours_promises_everything(model: Autoencoder) -> None:
-    found = abilities(model)
+    found = model.abilities
     assert found.causal
     assert found.streams
     assert found.tiles
-    assert plan_video(model, 9, 80, 80, 2**20).step == model.config.step
+    assert model.plan(9, 80, 80, 2**20).step == model.config.step
 
 
 def test_the_codec_is_the_weights_and_the_config(codecs: dict[str, Pretrained]) -> None:

@@ -1,5 +1,7 @@
 """Tiles are exact because the halo is what the layers reach: no less, and hardly more."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,20 @@ def test_tiled_is_whole(
     np.testing.assert_array_equal(tiled.latents, video.latents)
     whole = model.decode_video(video)
     np.testing.assert_array_equal(model.decode_video(video, tile=tile), whole)
+
+
+@pytest.mark.parametrize("step", [2, 4, 5])
+def test_tiled_is_whole_in_long_micro_steps(
+    model: Autoencoder, rng: np.random.Generator, step: int
+) -> None:
+    """From 16 frames at once a CPU takes other convolutions, unless it is told not to."""
+    stepped = Autoencoder(dataclasses.replace(model.config, step=step))
+    stepped.load_state_dict(model.state_dict())
+    frames = rng.integers(0, 256, (1 + 4 * step, 61, 131, 3), dtype=np.uint8)
+    video = stepped.encode_video(frames, fps=8)
+    tiled = stepped.encode_video(frames, fps=8, tile=5)
+    np.testing.assert_array_equal(tiled.latents, video.latents)
+    np.testing.assert_array_equal(stepped.decode_video(video, tile=5), stepped.decode_video(video))
 
 
 def test_the_reach_is_tight(model: Autoencoder, rng: np.random.Generator) -> None:

@@ -15,10 +15,11 @@ from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator
 from openreel.vae.adversary import AdversaryConfig
+from openreel.vae.codec import Frames
 from openreel.vae.config import AutoencoderConfig, tiny, with_head
 from openreel.vae.heads import FSQ, LFQ
 from openreel.vae.losses import LossWeights
-from openreel.vae.model import Frames
+from openreel.vae.measures import psnr
 from openreel.vae.objective import VaeBatch
 from openreel.vae.train import VaeTask, VaeTrainConfig, new_autoencoder
 from openreel.vae.weights import load_autoencoder
@@ -131,18 +132,24 @@ def test_the_loss_is_the_sum_over_samples(config: AutoencoderConfig) -> None:
     assert {"charbonnier", "kl", "psnr"} <= figures.keys()
 
 
-def test_it_learns(config: AutoencoderConfig) -> None:
-    task = a_task(tiny(), image_share=0.0, loss=LossWeights(ssim=0))
+def learn(task: VaeTask) -> dict[str, torch.Tensor]:
+    """Forty steps, by which the pictures come back better; the last step's figures."""
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    found = []
+    psnr = []
     for _ in range(40):
         batch = task.next_batch()
         total, figures = task.model(batch)
         (total / batch.weight).backward()
         optimiser.step()
         optimiser.zero_grad()
-        found.append(float(figures["psnr"]))
-    assert np.mean(found[-8:]) > np.mean(found[:8]) + 2
+        psnr.append(float(figures["psnr"]))
+    assert np.mean(psnr[-8:]) > np.mean(psnr[:8]) + 2
+    return figures
+
+
+def test_it_learns(config: AutoencoderConfig) -> None:
+    task = a_task(tiny(), image_share=0.0, loss=LossWeights(ssim=0))
+    learn(task)
 
 
 def test_exported_latents_have_zero_mean_and_unit_variance(
@@ -168,16 +175,7 @@ def test_exported_latents_have_zero_mean_and_unit_variance(
 @pytest.mark.parametrize("head", [FSQ(levels=(8, 5, 3)), LFQ(bits=6)], ids=["fsq", "lfq"])
 def test_discrete_heads_learn(head: FSQ | LFQ) -> None:
     task = a_task(with_head(tiny(), head), image_share=0.0, loss=LossWeights(ssim=0))
-    optimiser = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    psnr = []
-    for _ in range(40):
-        batch = task.next_batch()
-        total, figures = task.model(batch)
-        (total / batch.weight).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        psnr.append(float(figures["psnr"]))
-    assert np.mean(psnr[-8:]) > np.mean(psnr[:8]) + 2
+    figures = learn(task)
     assert 1 < figures["perplexity"] <= head.size
     assert 0 < figures["codes_used"] <= 1
 
@@ -245,6 +243,36 @@ def test_exported_codes_are_normalised(config: AutoencoderConfig, tmp_path: Path
     np.testing.assert_allclose(latents.std(1), 1, atol=1e-3)
     assert all(len(np.unique(channel)) > 1 for channel in latents)
     assert len(np.unique(model.indices(videos[0]))) > 1
+
+
+def test_clips_that_are_held_out_are_shown_and_not_trained_on(config: AutoencoderConfig) -> None:
+    seen: set[str] = set()
+
+    def watched(clip: Clip) -> Frames:
+        seen.add(clip.clip_id)
+        return read(clip)
+
+    clips = [a_clip(i) for i in range(23)]
+    task = VaeTask(
+        new_autoencoder(config, seed=0), clips, watched, VaeTrainConfig(max_frames=9), seed=3
+    )
+    while task.state()["epoch"] < 2:
+        task.next_batch()
+    apart = {clip.clip_id for clip in task.held_out}
+    assert len(apart) == 2  # an eighth of 23
+    assert seen == {clip.clip_id for clip in clips} - apart
+    shown = task.reconstructions(task.model.state_dict())
+    assert seen == {clip.clip_id for clip in clips}
+    for one in shown:
+        num_frames, height, width, _ = one.frames.shape
+        assert one.decoded.shape == one.frames.shape
+        assert one.psnr == psnr(one.frames, one.decoded)
+        assert one.strip.shape == (2 * height, min(5, num_frames) * width, 3)
+        np.testing.assert_array_equal(one.strip[:height, :width], one.frames[0])
+        np.testing.assert_array_equal(one.strip[height:, -width:], one.decoded[-1])
+    other = {name: x + 0.1 for name, x in task.model.state_dict().items()}
+    assert task.reconstructions(other)[0].psnr != shown[0].psnr
+    assert a_task(config, held_out=0).held_out == []
 
 
 def test_what_is_left_out_is_said(config: AutoencoderConfig) -> None:
