@@ -1,7 +1,8 @@
 """Variable-length attention over contiguous segments: one interface, four backends.
 
 Query segment i sees key segment i and nothing else. A pattern inside a sample is a permutation that
-makes its groups contiguous (openreel.packing.plan), so no backend ever sees a mask.
+makes its groups contiguous (openreel.packing.plan), so no backend ever sees a mask; where queries
+see more than their own group, as in causal attention, keys are laid out once for each group.
 
     varlen      torch.nn.attention.varlen      CUDA, half precision
     flash       flash-attn's varlen kernel     CUDA, half precision, the [flash] extra
@@ -15,12 +16,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+
+from openreel.packing.plan import AttentionPlan
 
 Backend = Literal["varlen", "flash", "sdpa", "reference"]
 
@@ -34,6 +37,16 @@ class Segments:
     device: torch.device
     permutation: Tensor | None = None
     """(L,) token at each place of the segments' order; None is the identity. Self-attention only"""
+    key_order: Tensor | None = None
+    """(M,) token at each place of the keys, any number of times; None: as the queries"""
+
+    @classmethod
+    def of(cls, plan: AttentionPlan, device: torch.device) -> Self:
+        """Self-attention after a plan."""
+        orders = (plan.permutation, plan.key_order)
+        permutation, keys = (None if o is None else torch.from_numpy(o).to(device) for o in orders)
+        key_lengths = plan.lengths if plan.key_lengths is None else plan.key_lengths
+        return cls(plan.lengths, key_lengths, device, permutation, keys)
 
     @cached_property
     def inverse(self) -> Tensor | None:
@@ -114,11 +127,16 @@ def attend(
     q_LNK: Tensor, k_MNK: Tensor, v_MNK: Tensor, segments: Segments, backend: Backend
 ) -> Tensor:
     """Attention inside each segment: (L, N, K), in the tokens' own order."""
-    order, inverse = segments.permutation, segments.inverse
-    if order is None or inverse is None:
-        return _attend_in_order(q_LNK, k_MNK, v_MNK, segments, backend)
-    q_LNK, k_MNK, v_MNK = (permuted(x, order, inverse) for x in (q_LNK, k_MNK, v_MNK))
+    order, inverse, keys = segments.permutation, segments.inverse, segments.key_order
+    if order is not None and inverse is not None:
+        q_LNK = permuted(q_LNK, order, inverse)
+        if keys is None:
+            k_MNK, v_MNK = (permuted(x, order, inverse) for x in (k_MNK, v_MNK))
+    if keys is not None:
+        k_MNK, v_MNK = (x.index_select(0, keys) for x in (k_MNK, v_MNK))
     out_LNK = _attend_in_order(q_LNK, k_MNK, v_MNK, segments, backend)
+    if order is None or inverse is None:
+        return out_LNK
     return permuted(out_LNK, inverse, order)
 
 

@@ -19,7 +19,7 @@ class DiTConfig:
     mlp_ratio: float = 4.0
     patch: Patch = (1, 2, 2)
     windows: tuple[Window, ...] = (FULL,)
-    """attention windows of the layers, repeated along the depth"""
+    """attention windows of the layers, repeated along the depth; "causal" sees no later frame"""
     time_dim: int = 256
     """sinusoids of the noise level"""
     pooled_text: bool = False

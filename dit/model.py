@@ -82,7 +82,10 @@ class DiT(nn.Module):
     def layout(self, batch: PackedBatch) -> Layout:
         """Everything that follows from the shapes of a batch whose arrays are tensors."""
         device = batch.tokens.device
-        segments = {w: self._segments(batch, w, device) for w in dict.fromkeys(self.config.windows)}
+        segments = {
+            window: Segments.of(windows(batch.grids, window, batch.kept), device)
+            for window in dict.fromkeys(self.config.windows)
+        }
         samples_L = _owners(batch.lengths, device)
         grids_S3 = torch.tensor(batch.grids, device=device)
         frames_S, area_S = grids_S3[:, 0], grids_S3[:, 1:].prod(dim=1)
@@ -96,11 +99,6 @@ class DiT(nn.Module):
             shapes_S3=torch.stack(shapes, dim=-1),
             places_LF=places(batch.positions, grids_S3, samples_L),
         )
-
-    def _segments(self, batch: PackedBatch, window: Window, device: torch.device) -> Segments:
-        plan = windows(batch.grids, window)
-        order = None if plan.permutation is None else torch.from_numpy(plan.permutation).to(device)
-        return Segments(plan.lengths, plan.lengths, device, order)
 
     def forward(
         self, noisy_LC: Tensor, levels_S: Tensor, text_ME: Tensor, layout: Layout

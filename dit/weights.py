@@ -64,5 +64,5 @@ def load_dit(folder: Path) -> Denoiser:
 
 
 def _config(described: dict[str, Any]) -> DiTConfig:
-    windows = tuple(tuple(window) for window in described["windows"])
+    windows = tuple(w if isinstance(w, str) else tuple(w) for w in described["windows"])
     return DiTConfig(**{**described, "patch": tuple(described["patch"]), "windows": windows})

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from openreel.packing.plan import Grid, cumulative
+from openreel.packing.plan import Grid, Kept, cumulative, length
 
 Array = Any
 """a numpy array on the host, or a tensor after map()"""
@@ -33,6 +33,12 @@ class Segment:
     tokens: slice
     """its places in the pack"""
     text: slice
+    kept: Kept | None = None
+    """places in its grid of the tokens that it has; None: all of them"""
+
+    def cut(self, whole: Array) -> Array:
+        """The rows of its tokens, from an array with one for each token of its grid."""
+        return whole if self.kept is None else whole[self.kept]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +65,8 @@ class PackedBatch:
     """(S,) float32: a sample's weight in the loss; 0 for a dummy"""
     grids: tuple[Grid, ...]
     """(S,) patch grids, on the host"""
+    kept: tuple[Kept | None, ...]
+    """(S,) places in its grid of the tokens that a sample has, on the host; None: all of them"""
     text_lengths: tuple[int, ...]
     """(S,) text tokens, on the host"""
     sample_ids: tuple[str, ...]
@@ -66,6 +74,8 @@ class PackedBatch:
     """(S,) the pass over the data that each sample belongs to: part of its randomness' key"""
 
     def __post_init__(self) -> None:
+        for grid, kept in zip(self.grids, self.kept, strict=True):
+            _check_kept(grid, kept)
         lengths = self.lengths
         num_samples, num_tokens, num_text = len(lengths), sum(lengths), sum(self.text_lengths)
         expected = {
@@ -95,7 +105,7 @@ class PackedBatch:
     @property
     def lengths(self) -> tuple[int, ...]:
         """(S,) tokens of each sample, on the host."""
-        return tuple(t * h * w for t, h, w in self.grids)
+        return tuple(length(grid, kept) for grid, kept in zip(self.grids, self.kept, strict=True))
 
     @property
     def weight(self) -> float:
@@ -111,6 +121,7 @@ class PackedBatch:
                 grid=self.grids[i],
                 tokens=slice(int(ends[i]), int(ends[i + 1])),
                 text=slice(int(text_ends[i]), int(text_ends[i + 1])),
+                kept=self.kept[i],
             )
 
     def map(self, convert: Callable[[Array], Array]) -> Self:
@@ -122,6 +133,14 @@ class PackedBatch:
     def __repr__(self) -> str:
         grids = " ".join("x".join(map(str, g)) for g in self.grids)
         return f"PackedBatch({len(self.grids)} samples, {sum(self.lengths)} tokens: {grids})"
+
+
+def _check_kept(grid: Grid, kept: Kept | None) -> None:
+    if kept is None:
+        return
+    inside = len(kept) > 0 and kept[0] >= 0 and kept[-1] < length(grid, None)
+    if not inside or bool((np.diff(kept) <= 0).any()):
+        raise ValueError(f"kept: got {kept}; accepted: ascending places in a grid {grid}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,6 +160,8 @@ class Sample:
     fps: float
     known: Array | None = None
     """(L,); None knows nothing"""
+    kept: Kept | None = None
+    """(L,) places in the grid, where tokens are dropped; None: all are there"""
     weight: float = 1.0
     epoch: int = 0
 
@@ -161,6 +182,7 @@ def collate(samples: list[Sample]) -> PackedBatch:
         fps=np.array([s.fps for s in samples], np.float32),
         weights=np.array([s.weight for s in samples], np.float32),
         grids=tuple(s.grid for s in samples),
+        kept=tuple(s.kept for s in samples),
         text_lengths=tuple(len(s.text) for s in samples),
         sample_ids=tuple(s.sample_id for s in samples),
         epochs=tuple(s.epoch for s in samples),

@@ -2,11 +2,14 @@
 
 Every rank walks the same order and packs the same packs from metadata alone (clip ids and lengths),
 then reads only its own: pack k belongs to rank k mod world_size. So N ranks with one pack each and
-one rank with N packs see the same step, and the state is the same few numbers everywhere.
+one rank with N packs see the same step, and the state is the same few numbers everywhere. Worker
+threads read packs ahead; the state is that of the last pack which was handed out, so that a resume
+knows nothing of them.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from openreel.packing.batch import PackedBatch, Sample, collate
+from openreel.packing.drop import TokenDrop
 from openreel.packing.packer import Item, Packer, PackerConfig
 from openreel.packing.patches import Patch, patch_grid, patchify, positions, valid_values
+from openreel.packing.plan import Kept
 from openreel.pipeline.errors import InputError
 from openreel.pipeline.keyed import generator, uniform
 from openreel.recaption.caption import MANIFEST, Caption, ClipCaptions
@@ -113,6 +118,9 @@ class LoaderState:
     """(epoch, index of the sample) of those taken but not yet packed, oldest first"""
 
 
+NOTHING_DROPPED = TokenDrop()
+
+
 class PackLoader:
     """An endless stream of packs of the samples that have latents."""
 
@@ -127,33 +135,51 @@ class PackLoader:
         packer: PackerConfig,
         mix: CaptionMix,
         seed: int,
+        drop: TokenDrop = NOTHING_DROPPED,
         rank: int = 0,
         world_size: int = 1,
+        workers: int = 0,
     ) -> None:
-        """Samples that fit no pack or have no caption are left out, and listed in `too_long` and
-        `uncaptioned`.
+        """Samples that fit no pack or have no caption are left out: see `left_out`.
 
-        Raises InputError when no sample remains.
+        workers: threads that read packs ahead, one pack each; read and embed must then be safe to
+        call from several threads. 0 reads a pack when it is asked for. Raises InputError when no
+        sample remains.
         """
         self.read, self.embed, self.patch, self.mix = read, embed, patch, mix
-        self.captions, self.seed = captions, seed
+        self.captions, self.seed, self.drop = captions, seed, drop
         self.rank, self.world_size = rank, world_size
         self.packer = Packer(packer)
-        rows = sorted((r for r in latents if r.status == "ok"), key=lambda r: r.clip_id)
-        spoken = {i for i, said in captions.items() if mix.usable(said)}
-        self.uncaptioned = [r.clip_id for r in rows if r.clip_id not in spoken]
-        rows = [r for r in rows if r.clip_id in spoken]
-        lengths = [int(np.prod(patch_grid(_size(r), patch))) for r in rows]
-        fits = [self.packer.fits(Item(sample_id="", num_tokens=n)) for n in lengths]
-        self.rows = [r for r, ok in zip(rows, fits, strict=True) if ok]
-        self.num_tokens = [n for n, ok in zip(lengths, fits, strict=True) if ok]
-        self.too_long = [r.clip_id for r, ok in zip(rows, fits, strict=True) if not ok]
-        if not self.rows:
-            found = f"{len(rows)} rows, {len(self.uncaptioned)} more without a caption"
-            raise InputError("latents", found, "captioned rows that fit a pack")
+        self.left_out: dict[str, str] = {}
+        """clip_id -> why no pack will hold it"""
+        self._choose(latents)
         self.index = {r.clip_id: i for i, r in enumerate(self.rows)}
         self.epoch, self.cursor = 0, 0
         self.order = self._order(0)
+        self._workers = ThreadPoolExecutor(workers, "packs") if workers else None
+        self._depth = workers
+        self._ahead: deque[tuple[LoaderState, Future[PackedBatch]]] = deque()
+        self._handed_out: LoaderState | None = None
+
+    def _choose(self, latents: Sequence[LatentRow]) -> None:
+        """The rows that packs are made of, their tokens before any is dropped, and the others."""
+        self.rows: list[LatentRow] = []
+        self.num_tokens: list[int] = []
+        for row in sorted((r for r in latents if r.status == "ok"), key=lambda r: r.clip_id):
+            said = self.captions.get(row.clip_id)
+            num_tokens = int(np.prod(patch_grid(_size(row), self.patch)))
+            most, cap = self.drop.most(num_tokens), self.packer.config.most
+            if said is None or not self.mix.usable(said):
+                self.left_out[row.clip_id] = "no caption that the mix can draw"
+            elif most > cap:
+                self.left_out[row.clip_id] = f"{most} tokens; a pack holds at most {cap}"
+            else:
+                self.rows.append(row)
+                self.num_tokens.append(num_tokens)
+        if not self.rows:
+            reasons = Counter(reason.split("; ")[-1] for reason in self.left_out.values())
+            found = ", ".join(f"{n} x {reason}" for reason, n in reasons.items()) or "none"
+            raise InputError("latents", found, "captioned rows that fit a pack")
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         return generator(self.seed, "order", epoch).permutation(len(self.rows))
@@ -167,7 +193,8 @@ class PackLoader:
             self.cursor += 1
 
     def _item(self, epoch: int, i: int) -> Item:
-        row, num_tokens = self.rows[i], self.num_tokens[i]
+        row = self.rows[i]
+        num_tokens = self.drop.count(self.num_tokens[i], self.seed, row.clip_id, epoch)
         return Item(sample_id=row.clip_id, num_tokens=num_tokens, epoch=epoch)
 
     def next_items(self) -> list[Item]:
@@ -180,11 +207,23 @@ class PackLoader:
 
     def next_batch(self) -> PackedBatch:
         """This rank's next pack, read from storage."""
-        return collate([self.sample(item) for item in self.next_items()])
+        if self._workers is None:
+            return self._batch(self.next_items())
+        while len(self._ahead) <= self._depth:
+            items = self.next_items()
+            self._ahead.append((self._now(), self._workers.submit(self._batch, items)))
+        state, reading = self._ahead.popleft()
+        batch = reading.result()
+        self._handed_out = state
+        return batch
+
+    def _batch(self, items: list[Item]) -> PackedBatch:
+        return collate([self.sample(item) for item in items])
 
     def sample(self, item: Item) -> Sample:
-        """Read, patchify and caption one sample."""
-        row = self.rows[self.index[item.sample_id]]
+        """Read, patchify, thin and caption one sample."""
+        i = self.index[item.sample_id]
+        row = self.rows[i]
         video = self.read(row)
         text = self.mix.draw(self.captions[row.clip_id], self.seed, item.epoch)
         return to_sample(
@@ -193,6 +232,7 @@ class PackLoader:
             patch=self.patch,
             sample_id=row.clip_id,
             epoch=item.epoch,
+            kept=self.drop.kept(self.num_tokens[i], self.seed, row.clip_id, item.epoch),
         )
 
     def proportions(self) -> Proportions:
@@ -211,8 +251,11 @@ class PackLoader:
 
     def state(self) -> dict[str, Any]:
         """JSON-serialisable; the same on every rank and for every world size."""
+        return asdict(self._handed_out or self._now())
+
+    def _now(self) -> LoaderState:
         waiting = tuple((w.epoch, self.index[w.sample_id]) for w in self.packer.waiting)
-        return asdict(LoaderState(epoch=self.epoch, cursor=self.cursor, waiting=waiting))
+        return LoaderState(epoch=self.epoch, cursor=self.cursor, waiting=waiting)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state exactly."""
@@ -220,6 +263,8 @@ class PackLoader:
         self.epoch, self.cursor = restored.epoch, restored.cursor
         self.order = self._order(self.epoch)
         self.packer.waiting = [self._item(epoch, i) for epoch, i in restored.waiting]
+        self._ahead.clear()
+        self._handed_out = None
 
     def __iter__(self) -> Iterator[PackedBatch]:
         while True:
@@ -243,19 +288,25 @@ def to_sample(
     sample_id: str,
     epoch: int = 0,
     known: npt.NDArray[np.bool_] | None = None,
+    kept: Kept | None = None,
 ) -> Sample:
-    """One video's latents as packed tokens; known is (L,) or None."""
+    """One video's latents as packed tokens; known is (L,) over the whole grid, or None.
+
+    kept: places of the tokens that stay, in their order and with their own positions; None: all.
+    """
     channels, *size = video.latents.shape
     extent = (size[0], size[1], size[2])
     grid = patch_grid(extent, patch)
+    stay = slice(None) if kept is None else kept
     return Sample(
         sample_id=sample_id,
-        tokens=patchify(video.latents, patch),
-        valid=valid_values(extent, patch, channels),
-        positions=positions(grid),
+        tokens=patchify(video.latents, patch)[stay],
+        valid=valid_values(extent, patch, channels)[stay],
+        positions=positions(grid)[stay],
         grid=grid,
         text=text,
         fps=video.fps,
-        known=known,
+        known=None if known is None else known[stay],
         epoch=epoch,
+        kept=kept,
     )

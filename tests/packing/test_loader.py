@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,12 @@ def rows(count: int = 48) -> list[LatentRow]:
 
 
 def loader(
-    rank: int = 0, world_size: int = 1, max_tokens: int = 256, mix: CaptionMix | None = None
+    rank: int = 0,
+    world_size: int = 1,
+    max_tokens: int = 256,
+    mix: CaptionMix | None = None,
+    longest: int | None = None,
+    **options: Any,
 ) -> PackLoader:
     captions = {
         r.clip_id: ClipCaptions(
@@ -61,11 +67,12 @@ def loader(
         read=latent,
         embed=lambda text: np.full((1 + len(text) % 3, 8), len(text), np.float32),
         patch=(1, 2, 2),
-        packer=PackerConfig(max_tokens=max_tokens, look_ahead=16),
+        packer=PackerConfig(max_tokens=max_tokens, look_ahead=16, longest=longest),
         mix=mix or CaptionMix(),
         seed=3,
         rank=rank,
         world_size=world_size,
+        **options,
     )
 
 
@@ -97,6 +104,50 @@ def test_resuming_from_the_state_goes_on_bit_for_bit_across_an_epoch() -> None:
         assert np.array_equal(ours.tokens, theirs.tokens)
         assert np.array_equal(ours.text, theirs.text)
     assert packs.epoch >= 1, "the test must cross an epoch"
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [(4, 1), (1, 3), (3, 2), (2, 6)])
+def test_a_resume_on_other_ranks_goes_on_in_the_same_order(begun: int, resumed: int) -> None:
+    packs = [loader(rank=r, world_size=begun) for r in range(begun)]
+    alone = loader()
+    for _ in range(3):
+        assert [p.next_items() for p in packs] == [alone.next_items() for _ in packs]
+    states = [json.dumps(p.state()) for p in packs]
+    assert set(states) == {json.dumps(alone.state())}, "every rank saves the same"
+    others = [loader(rank=r, world_size=resumed) for r in range(resumed)]
+    for other in others:
+        other.restore(json.loads(states[-1]))
+    for _ in range(8):
+        assert [p.next_items() for p in others] == [alone.next_items() for _ in others]
+    assert alone.epoch >= 1, "the test must cross an epoch"
+
+
+def test_workers_change_neither_packs_nor_state() -> None:
+    alone, shared = loader(), loader(workers=3)
+    assert shared.state() == alone.state()
+    for _ in range(5):
+        ours, theirs = alone.next_batch(), shared.next_batch()
+        assert ours.sample_ids == theirs.sample_ids
+        assert np.array_equal(ours.tokens, theirs.tokens)
+        assert shared.state() == alone.state(), "packs that were read ahead do not count"
+    assert len(shared._ahead) == 3
+    twin = loader(workers=2)
+    twin.next_batch()
+    twin.restore(json.loads(json.dumps(shared.state())))
+    for _ in range(5):
+        assert np.array_equal(twin.next_batch().tokens, alone.next_batch().tokens)
+
+
+def test_a_fault_of_a_worker_is_raised_with_its_pack() -> None:
+    first = loader().next_items()[0].sample_id
+
+    def read(row: LatentRow) -> LatentVideo:
+        raise OSError(f"gone: {row.clip_id}")
+
+    packs = loader(workers=2)
+    packs.read = read
+    with pytest.raises(OSError, match=f"gone: {first}"):
+        packs.next_batch()
 
 
 def test_a_batch_gives_each_sample_back() -> None:
@@ -185,12 +236,48 @@ def test_the_proportions_that_are_stored_and_drawn_are_told() -> None:
     assert len(seen) == 3
 
 
-def test_long_samples_are_listed_not_lost_silently() -> None:
+def test_a_sample_that_no_pack_holds_is_left_out_with_its_reason() -> None:
     packs = loader(max_tokens=64)
-    assert packs.too_long
-    assert len(packs.too_long) + len(packs.rows) == 48
-    with pytest.raises(InputError, match="captioned rows that fit"):
+    assert packs.left_out
+    assert len(packs.left_out) + len(packs.rows) == 48
+    reason = next(iter(packs.left_out.values()))
+    tokens, cap = [int(word) for word in reason.replace(";", "").split() if word.isdigit()]
+    assert tokens > cap == 64
+    with pytest.raises(InputError, match="48 x a pack holds at most 1"):
         loader(max_tokens=1)
+
+
+def test_a_sample_without_a_caption_is_left_out_with_its_reason() -> None:
+    silent = loader(mix=CaptionMix(original=0.0, short=0.0, dense=1.0))
+    assert not silent.left_out
+    captions = dict(silent.captions)
+    del captions["7"]
+    captions["8"] = said(("t", "short s"), clip_id="8")
+    packs = PackLoader(
+        rows(),
+        captions,
+        read=latent,
+        embed=silent.embed,
+        patch=(1, 2, 2),
+        packer=PackerConfig(max_tokens=256),
+        mix=silent.mix,
+        seed=0,
+    )
+    assert packs.left_out == dict.fromkeys(["7", "8"], "no caption that the mix can draw")
+
+
+def test_a_sample_longer_than_a_pack_has_one_to_itself_up_to_a_cap() -> None:
+    lengths = sorted(set(loader().num_tokens))
+    cap, longest = lengths[-3], lengths[-2]
+    packs = loader(max_tokens=cap, longest=longest)
+    assert len(packs.left_out) == sum(n == lengths[-1] for n in loader().num_tokens)
+    made = [packs.next_items() for _ in range(40)]
+    over = [pack for pack in made if sum(item.num_tokens for item in pack) > cap]
+    assert over
+    assert all(len(pack) == 1 for pack in over)
+    assert {pack[0].num_tokens for pack in over} == {longest}
+    first = {item.sample_id for pack in made for item in pack if item.epoch == 0}
+    assert len(first) == len(packs.rows), "none of them starves"
 
 
 def test_a_batch_that_contradicts_itself_is_refused() -> None:
