@@ -27,7 +27,7 @@ class TrainVerb:
     """What every `openreel train` accepts; after it, --FIELD VALUE changes the recipe."""
 
     recipe: Positional[str]
-    """demo, smoke or small"""
+    """demo, smoke, small or large"""
     dataset: Path
     output: Output
     """the run's folder"""
@@ -45,12 +45,16 @@ class TrainVerb:
 
         def run() -> None:
             if self.dry_run:
-                show(described(changed))
+                self.plan(changed)
                 return
             writable(self.output)
             self.train(changed)
 
         return run
+
+    def plan(self, changed: Any) -> None:
+        """Show what would run."""
+        show(described(changed))
 
     def train(self, changed: Any) -> None:
         """Do it."""
@@ -108,9 +112,25 @@ class TrainDit(TrainVerb):
     """captioner:FOLDER, t5:FOLDER, umt5:FOLDER or clip:FOLDER"""
     expander: Path | None = None
     """a folder that `openreel train expander` wrote, which goes into the bundle"""
+    gpu_memory_gib: float = 80.0
+    """a GPU's, for --dry-run, which says what of it the recipe takes, and refuses what can't fit"""
 
     def defaults(self) -> "DenoiserRecipe":
         return recipe(self.recipe).denoiser
+
+    def plan(self, changed: "DenoiserRecipe") -> None:
+        from openreel.deploy.dry_run import dry_run
+
+        super().plan(changed)
+        reckoned = dry_run(
+            changed,
+            recipe(self.recipe),
+            vae=self.vae,
+            text=self.text,
+            memory_gib=self.gpu_memory_gib,
+        )
+        reckoned.check()
+        show("\n".join(reckoned.lines()))
 
     def train(self, changed: "DenoiserRecipe") -> None:
         from openreel.deploy.stations_dit import train_denoiser
