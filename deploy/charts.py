@@ -25,6 +25,8 @@ class Curve:
     name: str
     points: tuple[Point, ...]
     """(step, value)"""
+    unit: str = "loss"
+    """what the values are"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +103,31 @@ def _axes(points: Sequence[Point]) -> tuple[Axis, Axis]:
     return x, Axis(low, high, _HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
-def _ticks(x: Axis, y: Axis) -> list[Markup]:
+def _short(value: float) -> str:
+    """At most five characters, for which there is room: 20000 is 20k and 0.0005 is 5e-4."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:g}k"
+    if 0 < abs(value) < 1e-2:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:g}"
+
+
+def _ticks(x: Axis, y: Axis, unit: str) -> list[Markup]:
     """Lines across, ticks below, and their labels."""
     parts = []
     for value in y.ticks():
         at = round(y.place(value), 1)
         parts.append(element("line", x1=x.start, x2=x.end, y1=at, y2=at))
-        parts.append(element("text", f"{value:g}", x=x.start - 6, y=at + 4, text_anchor="end"))
+        parts.append(element("text", _short(value), x=x.start - 6, y=at + 4, text_anchor="end"))
     for step in x.ticks():
         at = round(x.place(step), 1)
         parts.append(element("line", x1=at, x2=at, y1=y.start, y2=y.start + 4))
-        parts.append(element("text", f"{step:g}", x=at, y=y.start + 17, text_anchor="middle"))
+        parts.append(element("text", _short(step), x=at, y=y.start + 17, text_anchor="middle"))
     across, down = (x.start + x.end) / 2, (y.start + y.end) / 2
-    scale = "loss, logarithmic" if y.logarithmic else "loss"
+    scale = f"{unit}, logarithmic" if y.logarithmic else unit
     turned = f"translate(10 {down:.0f}) rotate(-90)"
     parts.append(element("text", "step", x=across, y=_HEIGHT - 4, text_anchor="middle"))
     parts.append(element("text", scale, transform=turned, text_anchor="middle"))
@@ -130,8 +144,8 @@ def curve_chart(curve: Curve) -> Markup:
         for step, value in curve.points
     ]
     line = [f"{x.place(s):.1f},{y.place(v):.1f}" for s, v in smoothed(curve.points)]
-    drawn = [*_ticks(x, y), *raw, element("polyline", points=" ".join(line))]
-    return svg(f"{curve.name}: loss over steps", _WIDTH, _HEIGHT, "curve", *drawn)
+    drawn = [*_ticks(x, y, curve.unit), *raw, element("polyline", points=" ".join(line))]
+    return svg(f"{curve.name}: {curve.unit} over steps", _WIDTH, _HEIGHT, "curve", *drawn)
 
 
 def pack_chart(packs: Sequence[Sequence[Segment]], capacity: int) -> Markup:

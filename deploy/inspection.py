@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openreel.deploy.report_page import write_report
+from openreel.deploy.run_page import write_run_page
 from openreel.dit import checkpoint
 from openreel.dit.metrics import read
 from openreel.pipeline.errors import InputError
@@ -20,7 +21,8 @@ from openreel.pipeline.summary import load, summarise
 
 
 def inspect(path: Path, row: str | None = None, *, verify: bool = True) -> Any:
-    """Something that rich can print; of a dataset, also DATASET/report.html is written.
+    """Something that rich can print; of a dataset, also DATASET/report.html is written, and of a
+    training run RUN/index.html.
 
     row: an id in a dataset; where it comes from is shown instead. verify: read the source files
     again and say whether their bytes are still the same. Raises InputError for a path that is none
@@ -59,13 +61,17 @@ def _lineage(path: Path, row: str, verify: bool) -> Group:
     return Group(*tables)
 
 
-def _run(folder: Path) -> Table:
+def _run(folder: Path) -> Group:
     table = Table(
         "checkpoint", "state", title=f"{folder} ({len(read(folder / 'metrics.jsonl'))} steps)"
     )
     for step in checkpoint.committed(folder / "checkpoints"):
         table.add_row(step.name, checkpoint.problem(step) or "verified")
-    return table
+    try:
+        written = f"{write_run_page(folder)}: curves, samples and what was left out"
+    except OSError as error:
+        written = f"no page is written: {error.strerror}"
+    return Group(table, Text(visible(written)))
 
 
 def _video(path: Path) -> Table:

@@ -3,6 +3,7 @@
     demo    the whole road on two CPU cores in minutes: `openreel demo`
     smoke   the same road in seconds, for tests; its pictures are noise
     small   one 80 GB GPU, a few days: 480-pixel clips of your own
+    large   64 GPUs of 80 GB: 1.4 B parameters, images and clips of 5 s at 1280x720
 
 Every field can be set on the command line: `openreel train dit demo --train.steps 2000`.
 """
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from openreel.dit.attention import Backend
+from openreel.dit.config import DiTConfig
 from openreel.dit.engine import EngineConfig
 from openreel.dit.flow import Flow, ShiftConfig
 from openreel.dit.sample import SampleConfig
 from openreel.dit.train import DenoiserTaskConfig
 from openreel.dit.trainer import TrainConfig
+from openreel.packing.drop import TokenDrop
 from openreel.packing.loader import CaptionMix
 from openreel.packing.packer import PackerConfig
 from openreel.packing.patches import Patch
@@ -73,6 +76,7 @@ class DenoiserRecipe:
     packer: PackerConfig
     task: DenoiserTaskConfig
     train: TrainConfig
+    mlp_ratio: float = 4.0
     patch: Patch = (1, 2, 2)
     windows: tuple[Window, ...] = (FULL,)
     pooled_text: bool = True
@@ -82,6 +86,31 @@ class DenoiserRecipe:
     attention: Backend | None = None
     """varlen, flash (the extra) or sdpa; None takes varlen on CUDA in half precision, else sdpa"""
     mix: CaptionMix = field(default_factory=CaptionMix)
+    drop: TokenDrop = field(default_factory=TokenDrop)
+    """tokens of a sample that are not trained on (NaViT's token drop); none by default"""
+    workers: int = 0
+    """threads that read packs ahead of the step; 0 reads between steps"""
+    gpus: int = 1
+    """what --dry-run reckons with; a run takes what its launcher gives"""
+    prompts: tuple[str, ...] = ()
+    """shown every train.preview_every steps, each in the shape of some clip; none: a few clips'
+    captions"""
+
+    def model(self, *, channels: int, text_dim: int) -> DiTConfig:
+        """The denoiser's shape, for latents of so many channels and text features of such width."""
+        return DiTConfig(
+            latent_channels=channels,
+            text_dim=text_dim,
+            dim=self.dim,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            patch=self.patch,
+            windows=self.windows,
+            pooled_text=self.pooled_text,
+            shape_condition=self.shape_condition,
+            fractional_places=self.fractional_places,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +155,10 @@ def described(config: Any) -> dict[str, Any]:
     return plain
 
 
-OPERATIONAL = ("save_every", "keep", "timeout_minutes", "accumulation")
+OPERATIONAL = (
+    *("save_every", "keep", "timeout_minutes", "accumulation", "gpus", "workers"),
+    *("prompts", "preview_every", "peak_tflops"),
+)
 """settings of a training run that its result does not depend on (given the packs of a step)"""
 
 
@@ -184,6 +216,12 @@ def demo() -> Recipe:
                 engine=EngineConfig(learning_rate=4e-3, optimizer="muon", warmup_steps=20),
                 ema_decay=0.995,
                 save_every=200,
+                preview_every=500,
+            ),
+            prompts=(
+                "a red ball moves right",
+                "a green triangle moves up",
+                "a blue bar moves down",
             ),
         ),
         sample=SampleConfig(steps=24, guidance=3.0),
@@ -224,7 +262,8 @@ def smoke() -> Recipe:
     whole = demo()
 
     def short(train: TrainConfig) -> TrainConfig:
-        return dataclasses.replace(train, steps=4, save_every=2)
+        shown = min(train.preview_every, 4)
+        return dataclasses.replace(train, steps=4, save_every=2, preview_every=shown)
 
     captioner = dataclasses.replace(
         whole.captioner,
@@ -256,7 +295,9 @@ def small() -> Recipe:
     """One 80 GB GPU: a 0.4 B denoiser on clips of up to 480 x 480 pixels of area, 81 frames."""
     whole = demo()
     engine = EngineConfig(learning_rate=1e-4, warmup_steps=1000, precision="bf16", zero_stage=1)
-    long = TrainConfig(steps=200_000, engine=engine, ema_decay=0.9999, save_every=1000)
+    long = TrainConfig(
+        steps=200_000, engine=engine, ema_decay=0.9999, save_every=1000, preview_every=2000
+    )
     return dataclasses.replace(
         whole,
         curate=CurateConfig(),
@@ -289,7 +330,29 @@ def small() -> Recipe:
     )
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (demo, smoke, small)}
+def large() -> Recipe:
+    """64 GPUs of 80 GB: a 1.4 B denoiser of Wan 2.1's small shape (arXiv 2503.20314, table 1) on
+    images and clips of up to 1280 x 720 pixels of area and 81 frames."""
+    whole = small()
+    engine = dataclasses.replace(whole.denoiser.train.engine, warmup_steps=2000)
+    return dataclasses.replace(
+        whole,
+        encode=dataclasses.replace(whole.encode, max_area=1280 * 720),
+        denoiser=dataclasses.replace(
+            whole.denoiser,
+            dim=1536,
+            depth=30,
+            num_heads=12,
+            mlp_ratio=8960 / 1536,
+            # One clip of 5 s at 1280 x 720 is 75,600 tokens; with the rest of a pack go images.
+            packer=PackerConfig(max_tokens=75_776),
+            train=dataclasses.replace(whole.denoiser.train, engine=engine),
+            gpus=64,
+        ),
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (demo, smoke, small, large)}
 
 
 def recipe(name: str) -> Recipe:

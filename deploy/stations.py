@@ -21,7 +21,8 @@ from openreel.deploy.recipes import (
 )
 from openreel.dit.checkpoint import Resume
 from openreel.dit.distributed import initialise
-from openreel.dit.trainer import Task, TrainConfig, train
+from openreel.dit.task import Preview, Task
+from openreel.dit.trainer import TrainConfig, train
 from openreel.pipeline import table
 from openreel.pipeline.clip import Clip, digest
 from openreel.pipeline.commit import write_text
@@ -74,10 +75,12 @@ def run_training(
     run: Path,
     resume: Resume,
     inputs: Mapping[str, object],
+    preview: Preview | None = None,
 ) -> Path:
     """Train a task under a run's folder, which remembers what it was begun with.
 
     inputs: what the result depends on beside the recipe, such as the seed and the data's digest.
+    preview: what is shown on the way.
     Raises InputError when a run is to be continued with another recipe or other inputs.
     """
     card = run / "recipe.json"
@@ -98,7 +101,7 @@ def run_training(
             report(step - reported, loss=figures["loss"])
             reported = step
 
-        return train(task, config, run, resume=resume, on_step=on_step)
+        return train(task, config, run, resume=resume, on_step=on_step, preview=preview)
 
 
 def train_autoencoder(

@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openreel.deploy.bundle import write_bundle
+from openreel.deploy.previews import DenoiserPreview, wanted
 from openreel.deploy.recipes import DenoiserRecipe, described
+from openreel.deploy.run_page import write_run_page
 from openreel.deploy.stations import run_training
 from openreel.deploy.stations_text import captions_of, embedder, usable_texts
 from openreel.dit.checkpoint import Resume
-from openreel.dit.config import DiTConfig
 from openreel.dit.distributed import initialise
 from openreel.dit.model import DiT
 from openreel.dit.sample import SampleConfig
 from openreel.dit.train import DenoiserTask
+from openreel.dit.weights import Method
 from openreel.packing.loader import PackLoader
 from openreel.pipeline import table
 from openreel.pipeline.clip import digest
@@ -25,6 +28,9 @@ from openreel.recaption.text import text_identity
 from openreel.vae.codec import load_codec
 from openreel.vae.latent import LatentRow
 from openreel.vae.run import read_latent
+
+if TYPE_CHECKING:
+    import torch
 
 
 def train_denoiser(
@@ -62,16 +68,20 @@ def train_denoiser(
         packer=recipe.packer,
         mix=recipe.mix,
         seed=seed,
+        drop=recipe.drop,
+        workers=recipe.workers,
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
     said = [(row.clip_id, row.sha256, captions[row.clip_id].captions) for row in loader.rows]
     inputs = {"seed": seed, "data": digest(*said), **made_with, "text_dtype": features.dtype}
     card = {**made_with, "recipe": described(recipe), **_told(loader)}
-    text_dim = features("").shape[1]
-    dit = new_denoiser(recipe, channels=channels, text_dim=text_dim, seed=seed)
+    dit = new_denoiser(recipe, channels=channels, text_dim=features("").shape[1], seed=seed)
     task = DenoiserTask(dit, loader, recipe.task, card=card)
-    model = run_training("dit", recipe, task, recipe.train, run, resume, inputs)
+    preview = _preview(task, recipe, autoencoder, sampling, ranks.device)
+    model = run_training("dit", recipe, task, recipe.train, run, resume, inputs, preview)
+    if ranks.is_first:
+        write_run_page(run)
     bundle = bundle or run / "bundle"
     if ranks.is_first and not bundle.exists():
         write_bundle(
@@ -87,6 +97,28 @@ def train_denoiser(
     return bundle
 
 
+def _preview(
+    task: DenoiserTask,
+    recipe: DenoiserRecipe,
+    autoencoder: str | Path,
+    sampling: SampleConfig,
+    device: "torch.device",
+) -> DenoiserPreview:
+    loader, dit = task.loader, task.model.dit
+    return DenoiserPreview(
+        wanted=wanted(loader, recipe.prompts),
+        config=dit.config,
+        method=Method(flow=recipe.task.flow, shift=recipe.task.shift),
+        sampling=sampling,
+        seed=loader.seed,
+        embed=loader.embed,
+        autoencoder=autoencoder,
+        device=device,
+        precision=recipe.train.engine.precision,
+        backend=dit.backend,
+    )
+
+
 def _codec_of(autoencoder: str | Path) -> tuple[str, int]:
     """Its identity and the channels of its latents; training needs no memory for its weights."""
     loaded = load_codec(autoencoder)
@@ -97,8 +129,7 @@ def _told(loader: PackLoader) -> dict[str, object]:
     """What a run's card says of its data."""
     return {
         "clips": len(loader.rows),
-        "too_long": loader.too_long,
-        "uncaptioned": loader.uncaptioned,
+        "left_out": loader.left_out,
         "captions": asdict(loader.proportions()),
     }
 
@@ -112,18 +143,7 @@ def new_denoiser(recipe: DenoiserRecipe, *, channels: int, text_dim: int, seed: 
     """An untrained denoiser whose weights depend on the seed alone."""
     import torch
 
-    config = DiTConfig(
-        latent_channels=channels,
-        text_dim=text_dim,
-        dim=recipe.dim,
-        depth=recipe.depth,
-        num_heads=recipe.num_heads,
-        patch=recipe.patch,
-        windows=recipe.windows,
-        pooled_text=recipe.pooled_text,
-        shape_condition=recipe.shape_condition,
-        fractional_places=recipe.fractional_places,
-    )
+    config = recipe.model(channels=channels, text_dim=text_dim)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dit = DiT(config)

@@ -64,8 +64,10 @@ class EngineConfig:
         return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
-def build_engine(model: nn.Module, config: EngineConfig, ranks: Ranks) -> Any:
-    """A DeepSpeed engine around a model.
+def build_engine(
+    model: nn.Module, config: EngineConfig, ranks: Ranks, *, universal: bool = False
+) -> Any:
+    """A DeepSpeed engine around a model. universal: it will load shards made whole (resume.py).
 
     DeepSpeed can neither broadcast nor clip a parameter without dimensions: scalars become vectors
     of one value, here and in the engine's checkpoints.
@@ -76,7 +78,7 @@ def build_engine(model: nn.Module, config: EngineConfig, ranks: Ranks) -> Any:
     engine, *_ = quiet_deepspeed().initialize(
         model=model,
         optimizer=_optimizer(model, config),
-        config=config.deepspeed(),
+        config={**config.deepspeed(), "checkpoint": {"load_universal": universal}},
         dist_init_required=False,
     )
     return engine

@@ -16,8 +16,7 @@ class Metrics:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
-        kept = [line for line in read(self.path) if line["step"] <= resumed_step]
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        forget(self.path, resumed_step)
         self.file = self.path.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 
@@ -27,10 +26,26 @@ class Metrics:
         for name, value in figures.items():
             self.board.add_scalar(name, value, step)
 
+    def picture(self, name: str, step: int, path: Path) -> None:
+        """Show a picture's file on the board."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as opened:
+            frame_HWC = np.asarray(opened.convert("RGB"))
+        self.board.add_image(name, frame_HWC, step, dataformats="HWC")
+
     def close(self) -> None:
         os.fsync(self.file.fileno())
         self.file.close()
         self.board.close()
+
+
+def forget(path: Path, resumed_step: int) -> None:
+    """Drop the lines of the steps that a resumed run will repeat."""
+    if path.exists():
+        kept = [line for line in read(path) if line["step"] <= resumed_step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ all ranks divided by their total weight (the trainer divides). Levels, noise and
     L packed tokens   C values of a token   S samples
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from openreel.dit.breakdown import broken_down
 from openreel.dit.conditioning import TaskMix
+from openreel.dit.flops import training_flops
 from openreel.dit.flow import Flow, ShiftConfig, shifted, zero_snr_levels
 from openreel.dit.model import DiT
+from openreel.dit.tally import Load
 from openreel.dit.weights import Method, save_dit
 from openreel.packing.batch import PackedBatch
 from openreel.packing.loader import PackLoader
@@ -55,19 +59,43 @@ class NoisyBatch:
     def weight(self) -> float:
         return self.batch.weight
 
+    def described(self) -> list[dict[str, Any]]:
+        """Its samples, their levels, and whether their latents and texts are numbers all through:
+        what makes the very batch again, and who may have spoilt it."""
+        packed = self.batch
+        return [
+            {
+                "sample_id": segment.sample_id,
+                "epoch": packed.epochs[i],
+                "level": float(self.levels[i]),
+                "grid": segment.grid,
+                "finite": bool(
+                    np.isfinite(packed.tokens[segment.tokens]).all()
+                    and np.isfinite(packed.text[segment.text]).all()
+                ),
+            }
+            for i, segment in enumerate(packed.segments())
+        ]
+
 
 def corrupt_batch(batch: PackedBatch, config: DenoiserTaskConfig) -> NoisyBatch:
-    """Draw known masks, levels and noise for a pack; each sample's depend on its own key alone."""
+    """Draw known masks, levels and noise for a pack; each sample's depend on its own key alone.
+
+    Masks and noise are drawn for whole grids, so that a token has its own whichever are dropped.
+    """
     known = np.array(batch.known)
     noise = np.empty_like(batch.tokens)
     levels = np.empty(len(batch.grids), np.float32)
     for i, segment in enumerate(batch.segments()):
         key = (segment.sample_id, batch.epochs[i])
         if not known[segment.tokens].any():
-            known[segment.tokens] = config.tasks.draw(segment.grid, config.seed, *key)
+            given = segment.cut(config.tasks.draw(segment.grid, config.seed, *key))
+            # Where nothing that is generated was kept, there would be nothing to learn.
+            known[segment.tokens] = given & ~given.all()
         random = generator(config.seed, "noise", *key)
         levels[i] = shifted(_level(config, random), config.shift.shift(segment.grid))
-        noise[segment.tokens] = random.standard_normal(noise[segment.tokens].shape, np.float32)
+        whole = (math.prod(segment.grid), noise.shape[1])
+        noise[segment.tokens] = segment.cut(random.standard_normal(whole, np.float32))
     return NoisyBatch(batch=replace(batch, known=known), noise=noise, levels=levels)
 
 
@@ -104,7 +132,9 @@ class DenoiserLoss(nn.Module):
         counted = batch.valid & ~known_L1
         loss_S = _mean_by_sample(error, counted, sample_L, len(batch.grids))
         loss = (loss_S * batch.weights).sum()
-        return loss, {"mean_level": levels_S.mean()}
+        total_level = (levels_S * batch.weights).sum()
+        figures = {"mean_level": torch.stack([total_level, batch.weights.sum()])}
+        return loss, figures | broken_down(loss_S, batch.weights, levels_S, batch.grids)
 
 
 def _mean_by_sample(error_LC: Tensor, counted_LC: Tensor, sample_L: Tensor, count: int) -> Tensor:
@@ -138,11 +168,17 @@ class DenoiserTask:
     def restore(self, state: dict[str, Any]) -> None:
         self.loader.restore(state)
 
-    def figures(self, batch: NoisyBatch) -> dict[str, float]:
-        """Of one pack: samples, tokens, fill."""
-        tokens = sum(batch.batch.lengths)
-        fill = tokens / self.loader.packer.config.max_tokens
-        return {"samples": float(len(batch.batch.grids)), "tokens": float(tokens), "fill": fill}
+    def load(self, batch: NoisyBatch) -> Load:
+        """How much of it there is."""
+        lengths, packer = batch.batch.lengths, self.loader.packer.config
+        cost = sum(map(packer.cost, lengths))
+        return Load(
+            samples=len(lengths),
+            tokens=sum(lengths),
+            cost=cost,
+            budget=max(packer.budget, cost),  # a sample that no pack holds fills its own
+            flops=training_flops(self.model.dit.config, batch.batch),
+        )
 
     def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the published model: safetensors, config and card."""

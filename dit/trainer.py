@@ -12,17 +12,17 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from openreel.dit import checkpoint
+from openreel.dit import bad_steps, checkpoint
 from openreel.dit.distributed import Ranks, barrier, initialise, total
 from openreel.dit.ema import EMA
 from openreel.dit.engine import (
@@ -33,35 +33,13 @@ from openreel.dit.engine import (
     gradient_norm,
     set_learning_rate,
 )
-from openreel.dit.metrics import Metrics
+from openreel.dit.flops import peak_flops
+from openreel.dit.metrics import Metrics, forget
+from openreel.dit.resume import TAG, recut, shards
+from openreel.dit.tally import Tally
+from openreel.dit.task import Counting, Described, Preview, Task
 from openreel.pipeline.commit import committed_folder
 from openreel.pipeline.errors import InputError, Stopped
-
-
-class Batch(Protocol):
-    @property
-    def weight(self) -> float:
-        """The sum of the samples' weights."""
-
-
-class Task(Protocol):
-    """What is trained. Its randomness is keyed, so that its state is a few numbers."""
-
-    @property
-    def model(self) -> nn.Module:
-        """forward(batch) -> (the weighted sum of the samples' losses, figures)"""
-
-    def next_batch(self) -> Any:
-        """A Batch."""
-
-    def state(self) -> dict[str, Any]:
-        """JSON-serialisable; equal on every rank."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state exactly."""
-
-    def export(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Fill a folder with the published model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +54,21 @@ class TrainConfig:
     max_bad_steps: int = 5
     """non-finite losses in a row before the run stops"""
     timeout_minutes: int = 30
+    preview_every: int = 0
+    """steps from one picture of what the averaged weights make to the next; 0: none"""
+    peak_tflops: float | None = None
+    """of one device, in the precision of training, for the share that is reached of it (mfu); None:
+    as the data sheet says, for known GPUs in bfloat16"""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError("steps", self.steps, "at least 1")
         if self.save_every < 1:
             raise InputError("save_every", self.save_every, "at least 1")
+        if self.preview_every < 0:
+            raise InputError("preview_every", self.preview_every, "0 or more")
+        if self.peak_tflops is not None and not self.peak_tflops > 0:
+            raise InputError("peak_tflops", self.peak_tflops, "above 0")
         if not 0 <= self.ema_decay < 1:
             raise InputError("ema_decay", self.ema_decay, "0 <= ema_decay < 1")
 
@@ -94,12 +81,19 @@ class _Run:
     engine: Any
     ema: EMA
     folder: Path
+    shapes: dict[str, torch.Size]
+    """of the model's own weights; the engine keeps scalars as vectors"""
     step: int = 0
     bad_steps: int = 0
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights, as the model's own state_dict has them."""
+        return {name: value.view(self.shapes[name]) for name, value in self.ema.shadow.items()}
 
 
 def train(
@@ -109,6 +103,7 @@ def train(
     *,
     resume: checkpoint.Resume = "auto",
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    preview: Preview | None = None,
 ) -> Path:
     """Train a task under folder and return the published model's folder, folder/model.
 
@@ -125,17 +120,23 @@ def train(
         return model_folder
     ranks = initialise(config.timeout_minutes)
     shapes = {name: value.shape for name, value in task.model.state_dict().items()}
-    engine = build_engine(task.model, config.engine, ranks)
-    run = _Run(task, config, ranks, engine, EMA(engine.module, config.ema_decay), folder)
-    _resume(run, resume)
+    found = checkpoint.find(folder / "checkpoints", resume, ranks)
+    anew = found is not None and recut(checkpoint.manifest(found), config.engine, ranks)
+    engine = build_engine(task.model, config.engine, ranks, universal=anew)
+    run = _Run(task, config, ranks, engine, EMA(engine.module, config.ema_decay), folder, shapes)
+    if found is not None:
+        with shards(found, anew, ranks) as whole:
+            engine.load_checkpoint(str(whole), tag=TAG)
+        _restore(run, found)
+    if ranks.is_first:
+        forget(folder / bad_steps.NAME, run.step)
     metrics = Metrics(folder, run.step) if ranks.is_first else None
     try:
         with _stop_signals() as stop:
-            _loop(run, stop, metrics, on_step)
+            _loop(run, stop, metrics, on_step, preview)
         if ranks.is_first:
-            weights = {name: value.view(shapes[name]) for name, value in run.ema.shadow.items()}
             with committed_folder(model_folder) as scratch:
-                task.export(scratch, weights)
+                task.export(scratch, run.averaged)
         barrier(ranks)
     finally:
         if metrics is not None:
@@ -149,6 +150,7 @@ def _loop(
     stop: list[int],
     metrics: Metrics | None,
     on_step: Callable[[int, dict[str, float]], None] | None,
+    preview: Preview | None,
 ) -> None:
     while run.step < run.config.steps:
         figures = train_step(run)
@@ -162,6 +164,21 @@ def _loop(
             _save(run)
         if stopping and run.step < run.config.steps:
             raise Stopped(f"step {run.step} of {run.config.steps}, saved in {run.checkpoints}")
+        every = run.config.preview_every
+        if preview is not None and every and run.step % every == 0:
+            _preview(run, preview, stop, metrics)
+
+
+def _preview(run: _Run, preview: Preview, stop: list[int], metrics: Metrics | None) -> None:
+    """A picture by the first rank, for which the others wait; a signal cuts it short."""
+    weights = run.averaged
+    if metrics is not None:
+        path = run.folder / "samples" / f"step-{run.step:08d}.png"
+        with torch.random.fork_rng(devices=[run.ranks.device] if torch.cuda.is_available() else []):
+            preview(weights, path, lambda: bool(stop))
+        if path.exists():
+            metrics.picture("samples", run.step, path)
+    barrier(run.ranks)
 
 
 def train_step(run: _Run) -> dict[str, float]:
@@ -169,53 +186,71 @@ def train_step(run: _Run) -> dict[str, float]:
     start = time.monotonic()
     engine, ranks, accumulation = run.engine, run.ranks, run.config.engine.accumulation
     batches = [run.task.next_batch() for _ in range(accumulation)]
+    read_seconds = time.monotonic() - start
     weight = total(sum(b.weight for b in batches), ranks)
     # DeepSpeed averages over ranks and micro-steps; this turns the average into our weighted mean.
     scale = ranks.world_size * accumulation / weight
-    loss_sum, figures = 0.0, {}
+    tally = Tally(ranks)
+    losses: list[Tensor] = []
     learning_rate = set_learning_rate(engine, run.config.engine, run.step, run.config.steps)
     for batch in batches:
         loss, shown = engine(batch)
-        loss_sum += (value := total(float(loss.detach()), ranks))
-        if not math.isfinite(value):
-            return _bad_step(run)
+        losses.append(loss.detach())
+        load = run.task.load(batch) if isinstance(run.task, Counting) else None
+        if not math.isfinite(tally.add(loss, shown, batch.weight, load)):
+            return _bad_step(run, batches, losses)
         engine.backward(loss * scale)
         norm = gradient_norm(engine)
         if norm is not None and not math.isfinite(norm):
-            return _bad_step(run)
+            return _bad_step(run, batches, losses)
         engine.step()
-        figures = {name: float(v) for name, v in shown.items()}
     norm = engine.get_global_grad_norm() if norm is None else norm
     if norm is None or not math.isfinite(norm):
         # Sharded gradients are only seen once they have been applied: the weights are lost.
+        _record(run, run.step + 1, batches, losses)
         raise FloatingPointError(
             f"gradient norm {norm} at step {run.step + 1}; go on from {run.checkpoints}"
         )
     run.step, run.bad_steps = run.step + 1, 0
     run.ema.update(full_weights(engine), run.step)
     seconds = time.monotonic() - start
-    extra = getattr(run.task, "figures", None)
-    if extra is not None:
-        figures |= extra(batches[-1])
-    basic = {"loss": loss_sum / weight, "learning_rate": learning_rate, "seconds": seconds}
-    return basic | {"gradient_norm": float(norm)} | figures
+    figures = {"learning_rate": learning_rate, "gradient_norm": float(norm)}
+    figures |= {"seconds": seconds, "read_seconds": read_seconds}
+    return tally.means() | figures | tally.speed(seconds, _peak(run))
 
 
-def _bad_step(run: _Run) -> dict[str, float]:
-    """Leave the weights untouched, count, and give up after too many in a row."""
+def _peak(run: _Run) -> float | None:
+    """Operations a second that a device could do."""
+    config, device = run.config, run.ranks.device
+    if config.peak_tflops is not None:
+        return config.peak_tflops * 1e12
+    if device.type == "cuda" and config.engine.precision == "bf16":
+        return peak_flops(torch.cuda.get_device_name(device))
+    return None
+
+
+def _bad_step(run: _Run, batches: Sequence[Any], losses: Sequence[Tensor]) -> dict[str, float]:
+    """Leave the weights untouched, say what it held, count, and give up after too many in a row."""
     discard_gradients(run.engine)
     run.step, run.bad_steps = run.step + 1, run.bad_steps + 1
+    _record(run, run.step, batches, losses)
     if run.bad_steps >= run.config.max_bad_steps:
         raise FloatingPointError(
-            f"{run.bad_steps} non-finite losses in a row up to step {run.step}; "
-            f"the last good checkpoint is in {run.checkpoints}"
+            f"{run.bad_steps} non-finite losses in a row up to step {run.step}, listed in "
+            f"{run.folder / bad_steps.NAME}; the last good checkpoint is in {run.checkpoints}"
         )
     return {"loss": float("nan"), "bad_steps": float(run.bad_steps)}
 
 
+def _record(run: _Run, step: int, batches: Sequence[Any], losses: Sequence[Tensor]) -> None:
+    # Of a batch that cannot describe itself: where the task stood when it had been read.
+    held = [b.described() if isinstance(b, Described) else run.task.state() for b in batches]
+    bad_steps.record(run.folder, run.ranks, step, held, [float(loss) for loss in losses])
+
+
 def _save(run: _Run) -> None:
     def write(folder: Path) -> None:
-        run.engine.save_checkpoint(str(folder), tag="engine", save_latest=False)
+        run.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
         if run.ranks.is_first:
             torch.save(run.ema.shadow, folder / "ema.pt")
 
@@ -230,22 +265,9 @@ def _save(run: _Run) -> None:
         checkpoint.prune(run.checkpoints, run.config.keep)
 
 
-def _resume(run: _Run, resume: checkpoint.Resume) -> None:
-    found = checkpoint.find(run.checkpoints, resume, run.ranks)
-    if found is None:
-        return
-    facts, own = checkpoint.manifest(found), run.config.engine.deepspeed()
-    packs = facts["world_size"] * facts["engine"]["gradient_accumulation_steps"]
-    if run.ranks.world_size * run.config.engine.accumulation != packs:
-        asked = run.ranks.world_size * run.config.engine.accumulation
-        raise InputError("ranks x accumulation", asked, f"{packs}, as the run was begun")
-    if facts["engine"]["zero_optimization"] != own["zero_optimization"]:
-        begun = facts["engine"]["zero_optimization"]["stage"]
-        raise InputError("zero_stage", run.config.engine.zero_stage, f"{begun}, as it was begun")
-    if facts["world_size"] != run.ranks.world_size and run.config.engine.zero_stage > 0:
-        accepted = f"{facts['world_size']} (ZeRO shards are resumed on as many ranks)"
-        raise InputError("world_size", run.ranks.world_size, accepted)
-    run.engine.load_checkpoint(str(found), tag="engine")
+def _restore(run: _Run, found: Path) -> None:
+    """All of a checkpoint but the engine's part."""
+    facts = checkpoint.manifest(found)
     run.ema.shadow = torch.load(found / "ema.pt", map_location=run.ranks.device, weights_only=True)
     run.task.restore(json.loads(json.dumps(facts["task"])))
     run.step = facts["step"]

@@ -1,11 +1,13 @@
 """Exact training: any packing, any ranks, any interruption give the same weights."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from openreel.dit import checkpoint
 from openreel.dit.distributed import Ranks
 from openreel.dit.engine import EngineConfig
 from openreel.dit.metrics import read
+from openreel.dit.resume import recut
 from openreel.dit.train import DenoiserTaskConfig, NoisyBatch, corrupt_batch
 from openreel.dit.trainer import TrainConfig, train
 from openreel.packing.batch import collate
@@ -106,6 +109,50 @@ def test_two_ranks_with_uneven_packs_equal_one(tmp_path: Path, zero: int) -> Non
     )
     for name, weight in two.items():
         torch.testing.assert_close(weight, one[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"ranks": 2, "zero": 2}, {"ranks": 1, "zero": 1}),
+        ({"ranks": 1, "zero": 1}, {"ranks": 2, "zero": 2}),
+        ({"ranks": 2, "zero": 0}, {"ranks": 1, "zero": 0}),
+    ],
+)
+def test_a_run_goes_on_with_other_ranks_and_another_stage(
+    tmp_path: Path, before: dict[str, int], after: dict[str, int]
+) -> None:
+    whole = trained(tmp_path / "whole", steps=6)
+    trained(tmp_path / "moved", steps=3, **before)
+    shutil.rmtree(tmp_path / "moved" / "model")
+    weights = trained(tmp_path / "moved", steps=6, **after)
+    found = losses(tmp_path / "moved")
+    assert len(found) == 6  # it went on, and did not begin again
+    assert found == pytest.approx(losses(tmp_path / "whole"), abs=1e-6)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, whole[name], atol=1e-6, rtol=0)
+    left = [p.name for p in (tmp_path / "moved" / "checkpoints").iterdir()]
+    assert not [name for name in left if "tmp" in name]
+
+
+def test_what_would_be_another_run_is_refused() -> None:
+    saved = {
+        "world_size": 2,
+        "engine": {"gradient_accumulation_steps": 1, "zero_optimization": {"stage": 2}},
+    }
+    two = Ranks(0, 2, torch.device("cpu"))
+
+    def asked(**engine: Any) -> EngineConfig:
+        return EngineConfig(learning_rate=1e-3, **engine)
+
+    assert not recut(saved, asked(zero_stage=2), two)
+    assert recut(saved, asked(zero_stage=1), two)
+    assert recut(saved, asked(zero_stage=2, accumulation=2), ALONE)
+    with pytest.raises(InputError, match="ranks x accumulation: got 1; accepted: 2"):
+        recut(saved, asked(zero_stage=2), ALONE)
+    with pytest.raises(InputError, match="zero_stage: got 0; accepted: 1 or 2"):
+        recut(saved, asked(), two)
 
 
 @pytest.mark.slow
