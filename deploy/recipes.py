@@ -198,6 +198,7 @@ def demo() -> Recipe:
                 engine=EngineConfig(learning_rate=2e-3, warmup_steps=100, betas=(0.9, 0.98)),
                 ema_decay=0.98,
                 save_every=200,
+                preview_every=500,
             ),
             read=EncodeConfig(max_area=96 * 96, max_frames=17),
         ),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from openreel.deploy.previews_vae import AutoencoderPreview
 from openreel.deploy.recipes import (
     AutoencoderRecipe,
     fingerprint,
@@ -122,7 +123,8 @@ def train_autoencoder(
     for sentence in task.left_out if ranks.is_first else ():
         note("train vae", f"without {sentence}")
     inputs = {"seed": seed, "data": digest(*(clip.clip_id for clip in clips))}
-    return run_training("vae", recipe, task, recipe.train, run, resume, inputs)
+    preview = AutoencoderPreview(task=task)
+    return run_training("vae", recipe, task, recipe.train, run, resume, inputs, preview)
 
 
 def read_scaled(clip: Clip, config: EncodeConfig) -> npt.NDArray[np.uint8]:

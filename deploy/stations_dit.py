@@ -54,10 +54,7 @@ def train_denoiser(
     ranks = initialise(recipe.train.timeout_minutes)
     codec, channels = _codec_of(autoencoder)
     made_with = {"codec": codec, "text_encoder": text_identity(text_encoder)}
-    latents, captions = table.usable(dataset / "latents", LatentRow), captions_of(dataset)
-    other = next((row for row in latents if row.codec != codec), None)
-    if other is not None:
-        raise InputError("vae", codec, f"{other.codec}, which the latents were encoded with")
+    latents, captions = _latents_of(dataset, codec), captions_of(dataset)
     features = embedder(text_encoder, dataset, usable_texts(captions.values()), say=ranks.is_first)
     loader = PackLoader(
         latents,
@@ -95,6 +92,15 @@ def train_denoiser(
             expander=expander,
         )
     return bundle
+
+
+def _latents_of(dataset: Path, codec: str) -> list[LatentRow]:
+    """Raises InputError for latents of another autoencoder."""
+    rows = table.usable(dataset / "latents", LatentRow)
+    other = next((row for row in rows if row.codec != codec), None)
+    if other is not None:
+        raise InputError("vae", codec, f"{other.codec}, which the latents were encoded with")
+    return rows
 
 
 def _preview(

@@ -13,7 +13,7 @@ from openreel.pipeline.clip import Clip
 from openreel.vae.codec import Codec, Frames
 from openreel.vae.measures import psnr
 
-STRIP_FRAMES = 5
+NUM_PAIRS = 5
 """of a clip, evenly from first to last"""
 
 
@@ -28,12 +28,12 @@ class Reconstruction:
     """dB, over all frames"""
 
     @property
-    def strip(self) -> Frames:
-        """One picture (2H, n W, 3): some frames side by side, and below each what came back."""
+    def pairs(self) -> Frames:
+        """Some frames, and below each what came back: (n, 2H, W, 3)."""
         last = len(self.frames) - 1
-        chosen = sorted({round(i) for i in np.linspace(0, last, STRIP_FRAMES)})
+        chosen = sorted({round(i) for i in np.linspace(0, last, NUM_PAIRS)})
         pairs = np.stack([self.frames[chosen], self.decoded[chosen]])
-        return rearrange(pairs, "pair t h w c -> (pair h) (t w) c")
+        return rearrange(pairs, "pair t h w c -> t (pair h) w c")
 
 
 def reconstruct(codec: Codec, clip: Clip, frames: Frames) -> Reconstruction:

@@ -267,9 +267,9 @@ def test_clips_that_are_held_out_are_shown_and_not_trained_on(config: Autoencode
         num_frames, height, width, _ = one.frames.shape
         assert one.decoded.shape == one.frames.shape
         assert one.psnr == psnr(one.frames, one.decoded)
-        assert one.strip.shape == (2 * height, min(5, num_frames) * width, 3)
-        np.testing.assert_array_equal(one.strip[:height, :width], one.frames[0])
-        np.testing.assert_array_equal(one.strip[height:, -width:], one.decoded[-1])
+        assert one.pairs.shape == (min(5, num_frames), 2 * height, width, 3)
+        np.testing.assert_array_equal(one.pairs[0, :height], one.frames[0])
+        np.testing.assert_array_equal(one.pairs[-1, height:], one.decoded[-1])
     other = {name: x + 0.1 for name, x in task.model.state_dict().items()}
     assert task.reconstructions(other)[0].psnr != shown[0].psnr
     assert a_task(config, held_out=0).held_out == []
