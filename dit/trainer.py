@@ -121,13 +121,14 @@ def train(
     ranks = initialise(config.timeout_minutes)
     shapes = {name: value.shape for name, value in task.model.state_dict().items()}
     found = checkpoint.find(folder / "checkpoints", resume, ranks)
-    anew = found is not None and recut(checkpoint.manifest(found), config.engine, ranks)
+    facts = None if found is None else checkpoint.manifest(found)
+    anew = facts is not None and recut(facts, config.engine, ranks)
     engine = build_engine(task.model, config.engine, ranks, universal=anew)
     run = _Run(task, config, ranks, engine, EMA(engine.module, config.ema_decay), folder, shapes)
-    if found is not None:
+    if found is not None and facts is not None:
         with shards(found, anew, ranks) as whole:
             engine.load_checkpoint(str(whole), tag=TAG)
-        _restore(run, found)
+        _restore(run, found, facts)
     if ranks.is_first:
         forget(folder / bad_steps.NAME, run.step)
     metrics = Metrics(folder, run.step) if ranks.is_first else None
@@ -265,9 +266,8 @@ def _save(run: _Run) -> None:
         checkpoint.prune(run.checkpoints, run.config.keep)
 
 
-def _restore(run: _Run, found: Path) -> None:
+def _restore(run: _Run, found: Path, facts: dict[str, Any]) -> None:
     """All of a checkpoint but the engine's part."""
-    facts = checkpoint.manifest(found)
     run.ema.shadow = torch.load(found / "ema.pt", map_location=run.ranks.device, weights_only=True)
     run.task.restore(json.loads(json.dumps(facts["task"])))
     run.step = facts["step"]

@@ -136,9 +136,7 @@ def plain(text: str) -> str:
 
 def spoken_words(text: str) -> list[str]:
     """The words of a text in small letters. In scripts without spaces each letter is one."""
-    return re.findall(
-        r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+", text.lower()
-    )
+    return re.findall(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+", text.lower())
 
 
 def _repetition(text: str, words: list[str], max_repeats: int) -> str:

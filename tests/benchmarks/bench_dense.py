@@ -48,7 +48,7 @@ from openreel.dit.trainer import TrainConfig, train
 from openreel.dit.weights import Denoiser, load_dit
 from openreel.packing.loader import CaptionMix, PackLoader
 from openreel.packing.packer import PackerConfig
-from openreel.pipeline.commit import write_text
+from openreel.pipeline.commit import committed_file, write_text
 from openreel.recaption.caption import Caption, ClipCaptions
 from openreel.recaption.expand import OfflineExpander
 from openreel.recaption.text import load_text_encoder
@@ -123,11 +123,16 @@ def autoencoder_of(root: Path, budget: Budget) -> Path:
     return train(task, config, root / "autoencoder")
 
 
-def toy(root: Path, count: int = CLIPS) -> Toy:
-    """The clips through the trained autoencoder."""
-    autoencoder, scenes = load_autoencoder(root / "autoencoder" / "model"), scenes_of(count)
-    latents = {i: autoencoder.encode_video(render(s), FPS).latents for i, s in scenes.items()}
-    return Toy(autoencoder, latents, {i: describe(s) for i, s in scenes.items()})
+def toy(root: Path) -> Toy:
+    """The clips through the trained autoencoder, which all arms share."""
+    autoencoder, scenes = load_autoencoder(root / "autoencoder" / "model"), scenes_of(CLIPS)
+    kept = root / "latents.npz"
+    if not kept.exists():
+        latents = {i: autoencoder.encode_video(render(s), FPS).latents for i, s in scenes.items()}
+        with committed_file(kept) as scratch, scratch.open("wb") as file:
+            np.savez(file, **latents)
+    said = {i: describe(s) for i, s in scenes.items()}
+    return Toy(autoencoder, dict(np.load(kept)), said)
 
 
 def shown(found: Toy, latents: Array) -> npt.NDArray[np.uint8]:
@@ -141,7 +146,7 @@ def ceiling(found: Toy) -> Summary:
     """What the checker sees of the true clips through their latents."""
     moving = {
         i: said.short
-        for i, said in found.said.items()
+        for i, said in list(found.said.items())[:400]
         if "moves" in said.short and "camera is still" in said.dense and "pillar" not in said.dense
     }
     return summarise(score(shown(found, found.latents[i]), said) for i, said in moving.items())
@@ -296,10 +301,10 @@ def main(budget: Budget) -> None:
     root = Path(os.environ.get("OPENREEL_BENCH_DENSE", default)) / begun
     torch.set_num_threads(2)
     autoencoder_of(root, budget)
+    seen = ceiling(toy(root))
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(kept, seed, arm, root, budget) for seed in SEEDS for arm in ARMS]
         results = [job.result() for job in jobs]
-    seen = ceiling(toy(root, count=400))
     top = f"{(seen.colour + seen.shape + seen.direction) / 3:.3f}"
     spent = statistics.mean(r["cpu_seconds"] for r in results)
     report(
